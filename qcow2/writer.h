@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A new qcow2 image in one pass (FORMAT.md §15). The writer only ever appends: cluster 0 is kept free for the header, then
+ * data, L2 tables and refcount blocks follow in the order in which they are complete, then what is left of these, the
+ * refcount table and L1. Nothing but the header needs to be known before, and it is written last; or, for a stream, first,
+ * after a dry run on a null io gave it. The bytes are a function of the calls alone.
+ *
+ * Calls come in ascending guest order, from one thread. Memory: one L2 table, a window of refcounts, L1 and refcount table.
+ */
+#ifndef QSNAP_QCOW2_WRITER_H
+#define QSNAP_QCOW2_WRITER_H
+
+#include "qcow2/qcow2.h"
+
+enum prealloc { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
+
+/* The options of `create` and `convert -o`, with qemu-img's defaults from image_create_defaults. Strings are borrowed. */
+struct image_create {
+	enum image_format format;
+	uint64_t size;       /* virtual size, bytes; a multiple of 512 */
+	unsigned version;    /* 3 (compat=1.1) or 2 (compat=0.10) */
+	uint32_t cluster_size;
+	uint32_t refcount_bits;
+	bool extended_l2, lazy_refcounts, data_file_raw;
+	enum prealloc prealloc;
+	enum codec_id compression;
+	struct codec_level level; /* compression_level, window */
+	const char *backing_name, *backing_format, *data_file; /* NULL: none */
+};
+void image_create_defaults(struct image_create *c, enum image_format format);
+/* Checks what the options demand of each other (extended_l2 needs 16 KiB clusters, v2 has no zstd, raw takes only size and
+ * preallocation, ...). ERR_USAGE/ERR_UNSUPPORTED with qemu-img's meaning. */
+int image_create_check(const struct image_create *c, struct error *e);
+/* `create`: a new empty image (preallocated as asked) on `file`, which starts empty. `data`: the external data file or NULL. */
+int image_create_run(const struct image_create *c, struct io *file, struct io *data, struct error *e);
+
+/* Bitmaps and snapshots that travel along (convert --bitmaps, --keep-snapshots) are added after the data, before finish. */
+
+struct writer;
+
+/* `file`: where the image goes, empty; `data`: external data file or NULL. Writes nothing yet. */
+int writer_new(struct writer **out, const struct image_create *c, struct io *file, struct io *data, struct error *e);
+void writer_free(struct writer *w); /* NULL is allowed; what was written stays, without a header */
+
+/* Room for `len` bytes of guest data at `guest` (cluster-aligned; the last cluster of the disk may be short: its rest is
+ * zero-filled by the writer's own write of the tail or by the caller's whole-cluster write). Returns in *host where the
+ * bytes go, contiguous; the caller writes them, any time before writer_finish (for a stream: at once, before the next call). */
+int writer_data(struct writer *w, uint64_t guest, uint64_t len, uint64_t *host, struct error *e);
+/* The same for parts of one cluster with extended L2: `alloc` and `zero` are its subcluster bitmaps; the host cluster is whole. */
+int writer_subclusters(struct writer *w, uint64_t guest, uint32_t alloc, uint32_t zero, uint64_t *host, struct error *e);
+/* One compressed cluster of `len` bytes: packed right behind the one before where the descriptor and refcount width allow. */
+int writer_compressed(struct writer *w, uint64_t guest, size_t len, uint64_t *host, struct error *e);
+/* [guest, guest+len) reads as zeros: over a backing file an explicit zero (version 2: allocated, the caller must write zeros: then
+ * returns 1 and *host), else nothing to do. Preallocation modes allocate here. */
+int writer_zero(struct writer *w, uint64_t guest, uint64_t len, uint64_t *host, struct error *e);
+/* Ranges that are not mentioned stay unallocated (or are preallocated). */
+
+/* All metadata, then the header (the last write), then the file's length. No flush: the caller's cache mode says. */
+int writer_finish(struct writer *w, struct error *e);
+
+/* For streams: `header` (cluster_size bytes, from a finished dry run with writer_header) is written before anything else;
+ * writer_finish then fails with ERR_CHANGED if it would have written another. */
+int writer_header_first(struct writer *w, const uint8_t *header, struct error *e);
+const uint8_t *writer_header(const struct writer *w); /* after finish; cluster_size bytes, owned by the writer */
+uint64_t writer_file_size(const struct writer *w);    /* host bytes so far; after finish: the file's length */
+
+#endif
