@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Raw deflate (FORMAT.md §6.1). libdeflate where it is built in, zlib for the rest: it is the judge of odd streams, since
+ * the readers in the field use it.
+ */
+#include "qcow2/codec_backend.h"
+
+#include <zlib.h>
+#ifdef HAVE_LIBDEFLATE
+#include <libdeflate.h>
+#endif
+
+enum { SMALL_WINDOW_BITS = 12 };
+
+struct deflate_codec {
+	struct codec base;
+	z_stream inflate_stream; /* set up at its first use */
+	bool has_inflate;
+	z_stream deflate_stream;
+	bool has_deflate;
+#ifdef HAVE_LIBDEFLATE
+	struct libdeflate_decompressor *decompressor;
+	struct libdeflate_compressor *compressor;
+#endif
+};
+
+/* One call into a buffer of a full cluster, as QEMU does: a full buffer is success, whatever the stream still holds. */
+static int zlib_decompress(struct deflate_codec *c, const void *src, size_t src_len, void *dst, size_t dst_len,
+                           size_t *stream_len, struct error *e)
+{
+	z_stream *z = &c->inflate_stream;
+	int rc = c->has_inflate ? inflateReset(z) : inflateInit2(z, -SMALL_WINDOW_BITS);
+
+	if (rc != Z_OK)
+		return err_set(e, ERR_NO_MEMORY, "no memory for zlib");
+	c->has_inflate = true;
+	z->next_in = (Bytef *)src; /* zlib does not write there, its type is older than const */
+	z->avail_in = (uInt)src_len;
+	z->next_out = dst;
+	z->avail_out = (uInt)dst_len;
+	rc = inflate(z, Z_FINISH);
+	if ((rc != Z_STREAM_END && rc != Z_BUF_ERROR) || z->avail_out != 0)
+		return err_set(e, ERR_CORRUPT, "compressed cluster: deflate stream %s after %lu of %zu bytes",
+		               rc == Z_STREAM_END ? "ends" : "is broken", z->total_out, dst_len);
+	*stream_len = src_len - z->avail_in;
+	return 0;
+}
+
+static int deflate_decompress(struct codec *base, const void *src, size_t src_len, void *dst, size_t dst_len,
+                              size_t *stream_len, struct error *e)
+{
+	struct deflate_codec *c = (struct deflate_codec *)base;
+
+#ifdef HAVE_LIBDEFLATE
+	enum libdeflate_result rc =
+	        libdeflate_deflate_decompress_ex(c->decompressor, src, src_len, dst, dst_len, stream_len, NULL);
+	if (rc == LIBDEFLATE_SUCCESS)
+		return 0;
+#endif
+	return zlib_decompress(c, src, src_len, dst, dst_len, stream_len, e);
+}
+
+static void compressor_free(struct deflate_codec *c)
+{
+	if (c->has_deflate)
+		deflateEnd(&c->deflate_stream);
+	c->has_deflate = false;
+#ifdef HAVE_LIBDEFLATE
+	if (c->compressor)
+		libdeflate_free_compressor(c->compressor);
+	c->compressor = NULL;
+#endif
+}
+
+static int zlib_set_level(struct deflate_codec *c, int level, int window_bits, struct error *e)
+{
+	memset(&c->deflate_stream, 0, sizeof c->deflate_stream);
+	if (deflateInit2(&c->deflate_stream, level > 9 ? 9 : level, Z_DEFLATED, -window_bits, 9, Z_DEFAULT_STRATEGY) != Z_OK)
+		return err_set(e, ERR_NO_MEMORY, "no memory for zlib");
+	c->has_deflate = true;
+	return 0;
+}
+
+static int deflate_set_level(struct codec *base, struct codec_level level, struct error *e)
+{
+	struct deflate_codec *c = (struct deflate_codec *)base;
+
+	compressor_free(c);
+	if (level.small_window)
+		return zlib_set_level(c, level.level < 1 ? 6 : level.level, SMALL_WINDOW_BITS, e);
+#ifdef HAVE_LIBDEFLATE
+	c->compressor = libdeflate_alloc_compressor(level.level < 1 ? 1 : level.level);
+	if (!c->compressor)
+		return err_set(e, ERR_NO_MEMORY, "no memory for libdeflate");
+	return 0;
+#else
+	return zlib_set_level(c, level.level < 1 ? 6 : level.level, MAX_WBITS, e);
+#endif
+}
+
+static size_t zlib_compress(z_stream *z, const void *src, size_t len, void *dst, size_t cap)
+{
+	deflateReset(z);
+	z->next_in = (Bytef *)src;
+	z->avail_in = (uInt)len;
+	z->next_out = dst;
+	z->avail_out = (uInt)cap;
+	return deflate(z, Z_FINISH) == Z_STREAM_END ? cap - z->avail_out : 0;
+}
+
+static size_t deflate_compress(struct codec *base, const void *src, size_t len, void *dst, size_t cap)
+{
+	struct deflate_codec *c = (struct deflate_codec *)base;
+
+#ifdef HAVE_LIBDEFLATE
+	if (c->compressor)
+		return libdeflate_deflate_compress(c->compressor, src, len, dst, cap);
+#endif
+	return zlib_compress(&c->deflate_stream, src, len, dst, cap);
+}
+
+static void deflate_free(struct codec *base)
+{
+	struct deflate_codec *c = (struct deflate_codec *)base;
+
+	compressor_free(c);
+	if (c->has_inflate)
+		inflateEnd(&c->inflate_stream);
+#ifdef HAVE_LIBDEFLATE
+	if (c->decompressor)
+		libdeflate_free_decompressor(c->decompressor);
+#endif
+	free(c);
+}
+
+static const struct codec_backend deflate_backend = {
+        .name = "deflate",
+        .max_level = CODEC_DEFLATE_MAX_LEVEL,
+        .decompress = deflate_decompress,
+        .set_level = deflate_set_level,
+        .compress = deflate_compress,
+        .free = deflate_free,
+};
+
+int codec_deflate_new(struct codec **out, struct error *e)
+{
+	struct deflate_codec *c = mem_calloc(1, sizeof *c, "deflate context", e);
+
+	if (!c)
+		return -1;
+	c->base.backend = &deflate_backend;
+#ifdef HAVE_LIBDEFLATE
+	c->decompressor = libdeflate_alloc_decompressor();
+	if (!c->decompressor) {
+		deflate_free(&c->base);
+		return err_set(e, ERR_NO_MEMORY, "no memory for libdeflate");
+	}
+#endif
+	*out = &c->base;
+	return 0;
+}
