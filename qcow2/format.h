@@ -22,6 +22,9 @@ enum {
 	QCOW2_MAX_BITMAP_TABLE_ENTRIES = 0x8000000,
 	QCOW2_MAX_BACKING_NAME = 1023,
 	QCOW2_MAX_BITMAP_NAME = 1023,
+	QCOW2_MAX_BITMAP_BYTES = 512 << 20, /* one bitmap's data clusters together */
+	QCOW2_MIN_GRANULARITY_BITS = 9,
+	QCOW2_MAX_GRANULARITY_BITS = 31,
 	QCOW2_MAX_EXTENSIONS = 64,
 };
 
@@ -60,13 +63,19 @@ struct header {
 };
 
 enum { QCOW2_HEADER_V2_BYTES = 72, QCOW2_HEADER_V3_BYTES = 112 };
+/* The fixed parts of entries of other tables, in bytes (FORMAT.md §8.2, §9.2, §4.4). */
+enum { QCOW2_SNAPSHOT_ENTRY_BYTES = 40, QCOW2_BITMAP_ENTRY_BYTES = 24, QCOW2_BITMAPS_EXTENSION_BYTES = 24 };
+enum qcow2_compression { QCOW2_COMPRESSION_DEFLATE = 0, QCOW2_COMPRESSION_ZSTD = 1 }; /* FORMAT.md §3.6 */
 
 /* Decodes and validates the fixed part. `len` is what could be read of the first cluster, at least 72 bytes (104 for v3) or
  * ERR_CORRUPT. Unknown incompatible bits and encryption are not refused here (info may want to name them): the opener does. */
 int header_decode(const uint8_t *buf, size_t len, struct header *h, struct error *e);
-/* Writes 72 or header_length (112) bytes to buf; returns how many. */
+/* Writes 72, 104 or 112 bytes to buf, as version and header_length say; returns how many. */
 size_t header_encode(const struct header *h, uint8_t *buf);
 void header_geometry(const struct header *h, struct geometry *g);
+/* What header_decode demands of the active L1 table; a snapshot's must pass it too before it is used (FORMAT.md §8.2). ERR_LIMIT
+ * or ERR_CORRUPT: too large, too small for a disk of `disk_size` bytes, unaligned, beyond 2^63. */
+int l1_table_check(const struct geometry *g, uint64_t host, uint32_t entries, uint64_t disk_size, struct error *e);
 
 /* ---- header extensions, FORMAT.md §4 (qcow2/format_extension.c) ---- */
 
@@ -125,11 +134,12 @@ struct l2_entry {
 	bool copied;
 	uint64_t host;        /* of the cluster, or of the compressed stream's first byte */
 	uint32_t csize;       /* COMPRESSED: bytes up to the end of its last sector */
-	uint32_t alloc, zero; /* extended L2: bit i = subcluster i */
+	uint32_t alloc, zero; /* bit i = subcluster i is data / reads as zeros; without extended L2 only bit 0. 0 if COMPRESSED */
 };
 
 /* One entry of an L2 table as stored (host byte order). `bitmap` is 0 without extended L2. `has_data_file`: offset 0 with COPIED
- * is an allocated cluster (FORMAT.md §11). ERR_CORRUPT names the value: unaligned offset, reserved combination. */
+ * is an allocated cluster (FORMAT.md §11). With extended L2 the type is UNALLOCATED (subclusters may still be zero), NORMAL or
+ * COMPRESSED. ERR_CORRUPT names the value: unaligned offset, impossible combination. */
 int l2_entry_decode(const struct geometry *g, unsigned version, bool has_data_file, uint64_t raw, uint64_t bitmap,
                     struct l2_entry *out, struct error *e);
 /* The descriptor of a compressed cluster of `len` bytes at `host` (FORMAT.md §5.4). */
@@ -162,7 +172,8 @@ struct snapshot_entry {
 	const char *id, *name; /* into the buffer, not terminated, may hold any byte */
 	size_t bytes;          /* of the whole entry with its padding */
 };
-/* Decodes the entry at buf. 0 good; 1: `len` is too short, *out->bytes tells how much is needed (at least); -1 ERR_CORRUPT/LIMIT. */
+/* Decodes the entry at buf. 0 good; 1: `len` is too short, out->bytes tells how much is needed (at least); -1 ERR_LIMIT. The
+ * padding after the last entry may be missing in the file, so out->bytes may be up to 7 more than `len`. */
 int snapshot_entry_decode(const uint8_t *buf, size_t len, struct snapshot_entry *out, struct error *e);
 /* Encodes with 24 bytes of extra data; returns the entry's bytes, 0 when it does not fit. */
 size_t snapshot_entry_encode(const struct snapshot_entry *s, uint8_t *buf, size_t cap);
@@ -182,8 +193,12 @@ struct bitmap_entry {
 	const char *name; /* into the buffer, not terminated */
 	size_t bytes;     /* of the whole entry with its padding */
 };
+/* ERR_CORRUPT, ERR_LIMIT or ERR_UNSUPPORTED (flags, type, extra data not known). Unique names are for the caller to see to. */
 int bitmap_entry_decode(const struct geometry *g, const uint8_t *buf, size_t len, struct bitmap_entry *out, struct error *e);
+/* Encodes without extra data; returns the entry's bytes, 0 when it does not fit. */
 size_t bitmap_entry_encode(const struct bitmap_entry *b, uint8_t *buf, size_t cap);
+/* Entries that the table of a bitmap over a disk of `disk_size` bytes has; less is corrupt unless the bitmap is in use. */
+uint64_t bitmap_table_entries(const struct geometry *g, unsigned granularity_bits, uint64_t disk_size);
 /* One entry of a bitmap table: offset of a data cluster, or 0 with *all_ones telling the value of the whole cluster. */
 int bitmap_table_entry_decode(const struct geometry *g, uint64_t raw, uint64_t *host, bool *all_ones, struct error *e);
 
