@@ -122,7 +122,12 @@ static inline bool mul_overflows(uint64_t a, uint64_t b, uint64_t *product)
 void cleanup_free(void *pp); /* for AUTO_FREE: frees *(void **)pp */
 #define AUTO_FREE __attribute__((cleanup(cleanup_free)))
 /* Takes the value out of an AUTO_ variable, leaving NULL behind. */
-#define STEAL(var) (__extension__({ __typeof__(var) stolen_ = (var); (var) = NULL; stolen_; }))
+#define STEAL(var)                                                                                                     \
+	(__extension__({                                                                                               \
+		__typeof__(var) stolen_ = (var);                                                                       \
+		(var) = NULL;                                                                                          \
+		stolen_;                                                                                               \
+	}))
 
 /* Zeroed memory or NULL with ERR_NO_MEMORY; `what` names the structure for the message. Owned by the caller, free(). */
 void *mem_calloc(size_t n, size_t size, const char *what, struct error *e);

@@ -16,38 +16,42 @@ struct convert_source {
 struct convert_opts {
 	const struct convert_source *sources; /* read one after the other, as one disk */
 	unsigned source_count;
-	const char *target; /* a path; "-": standard output (see stream_fd) */
-	int stream_fd;      /* used when target is "-" */
+	const char *target;         /* a path; "-": standard output (see stream_fd) */
+	int stream_fd;              /* used when target is "-" */
 	struct image_create create; /* format and options of the target; size is filled in from the sources */
 	bool compress;              /* -c */
-	uint64_t sparse_bytes;      /* -S: zero runs of at least this become holes; 0 = write everything; default 4096 */
-	unsigned threads;           /* 0: serial */
-	bool in_place;              /* -n */
+	/* -S: zero runs of at least this become holes; 0 = write everything; default 4096 */
+	uint64_t sparse_bytes;
+	unsigned threads; /* 0: serial */
+	bool in_place;    /* -n */
 	bool target_is_zero;
-	bool copy_range;            /* -C */
+	bool copy_range; /* -C */
 	bool no_reflink;
 	bool salvage;
 	bool recompress;
 	bool two_pass;
 	bool bitmaps, skip_broken_bitmaps;
 	bool keep_snapshots;
-	unsigned backing_depth;     /* -B: layers of the source that are below the target's backing file are not copied; UINT_MAX: none */
+	/* -B: layers of the source that are below the target's backing file are not copied; UINT_MAX: none */
+	unsigned backing_depth;
 	struct target_opts target_opts;
-	uint64_t rate_limit;        /* bytes a second, 0: none */
-	const char *hash;           /* digest of the target's bytes: a name libcrypto knows; NULL: none */
+	uint64_t rate_limit; /* bytes a second, 0: none */
+	const char *hash;    /* digest of the target's bytes: a name libcrypto knows; NULL: none */
 	const char *spool_dir;
 	struct progress *progress;
-	void (*warn)(void *ctx, const char *text); /* things to tell that are no failure (salvaged ranges, skipped bitmaps); may be NULL */
+	/* things to tell that are no failure (salvaged ranges, skipped bitmaps); may be NULL */
+	void (*warn)(void *ctx, const char *text);
 	void *warn_ctx;
 };
 
 struct convert_result {
 	uint64_t virtual_size;
-	uint64_t target_bytes;      /* length of the target */
-	uint64_t read_bytes, written_bytes, cloned_bytes, passed_through; /* bytes; passed_through: compressed bytes copied as they were */
+	uint64_t target_bytes; /* length of the target */
+	/* bytes; passed_through: compressed bytes copied as they were */
+	uint64_t read_bytes, written_bytes, cloned_bytes, passed_through;
 	uint64_t spool_bytes;
 	unsigned salvaged_errors;
-	char digest[129];           /* hex, "" without --hash */
+	char digest[129]; /* hex, "" without --hash */
 };
 
 /* Fills the defaults of qemu-img's convert. */
@@ -58,12 +62,12 @@ int convert_run(const struct convert_opts *o, struct convert_result *out, struct
 
 struct compare_result {
 	enum { COMPARE_SAME, COMPARE_DIFFERENT, COMPARE_SIZE_DIFFERENT, COMPARE_STATUS_DIFFERENT } verdict;
-	uint64_t at;           /* first differing byte, rounded down to 512 */
-	bool size_mismatch;    /* sizes differ though the longer tail reads as zeros */
+	uint64_t at;        /* first differing byte, rounded down to 512 */
+	bool size_mismatch; /* sizes differ though the longer tail reads as zeros */
 };
 /* -1: an open or read error; *failed_source tells which. Parallel. `strict` as qemu-img's -s. */
 int convert_compare(struct chain *a, struct chain *b, bool strict, unsigned threads, struct progress *p,
-                    struct compare_result *out, struct error *e);
+	struct compare_result *out, struct error *e);
 
 /* ---- measure (convert/measure.c) ---- */
 
@@ -73,6 +77,7 @@ struct measure_result {
 	uint64_t bitmaps;
 };
 /* What `create` with these options would take; `source` NULL: an empty disk of create->size. */
-int convert_measure(struct chain *source, const struct image_create *create, struct measure_result *out, struct error *e);
+int convert_measure(struct chain *source, const struct image_create *create, struct measure_result *out,
+	struct error *e);
 
 #endif

@@ -21,10 +21,11 @@ static int file_read(struct io *io, void *buf, size_t len, uint64_t off, struct 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return err_sys(e, errno, "%s: reading %zu bytes at %llu", io->name, len, (unsigned long long)off);
+			return err_sys(e, errno, "%s: reading %zu bytes at %llu", io->name, len,
+				(unsigned long long)off);
 		if (n == 0)
-			return err_set(e, ERR_CHANGED, "%s: the file became shorter than %llu bytes while it was read", io->name,
-				(unsigned long long)(off + len));
+			return err_set(e, ERR_CHANGED, "%s: the file became shorter than %llu bytes while it was read",
+				io->name, (unsigned long long)(off + len));
 		p += n;
 		off += (uint64_t)n;
 		len -= (size_t)n;

@@ -23,8 +23,8 @@ static int check_range(const struct io *io, uint64_t off, uint64_t len, struct e
 {
 	uint64_t end;
 	if (add_overflows(off, len, &end) || end > INT64_MAX)
-		return err_set(e, ERR_LIMIT, "%s: the range 0x%llx+0x%llx is beyond any file", io->name, (unsigned long long)off,
-			(unsigned long long)len);
+		return err_set(e, ERR_LIMIT, "%s: the range 0x%llx+0x%llx is beyond any file", io->name,
+			(unsigned long long)off, (unsigned long long)len);
 	return 0;
 }
 

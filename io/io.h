@@ -28,14 +28,14 @@ enum codec_id { CODEC_DEFLATE = 0, CODEC_ZSTD = 1 }; /* the compression_type of 
 struct extent {
 	uint64_t start, len; /* guest range in bytes */
 	enum extent_kind kind;
-	bool has_host;         /* `host` is valid; also for ZERO with a preallocated cluster, ZERO of a raw file's hole */
-	uint8_t codec;         /* enum codec_id, COMPRESSED only */
-	uint8_t cluster_bits;  /* of the layer it comes from; 0 for raw */
-	uint16_t depth;        /* which layer: 0 = top */
-	uint32_t csize;        /* COMPRESSED: bytes to read at `host`; up to 511 of them may belong to others (FORMAT.md §5.4) */
-	uint32_t skip;         /* COMPRESSED: where in the decompressed cluster this extent's first byte is */
-	uint64_t host;         /* offset in `file` of the byte `start` (DATA, ZERO), of the compressed stream (COMPRESSED) */
-	struct io *file;       /* borrowed; lives as long as the image */
+	bool has_host; /* `host` is valid; also for ZERO with a preallocated cluster, ZERO of a raw file's hole */
+	uint8_t codec; /* enum codec_id, COMPRESSED only */
+	uint8_t cluster_bits; /* of the layer it comes from; 0 for raw */
+	uint16_t depth;       /* which layer: 0 = top */
+	uint32_t csize;       /* COMPRESSED: bytes to read at `host`; the last 511 may be foreign (FORMAT.md §5.4) */
+	uint32_t skip;        /* COMPRESSED: where in the decompressed cluster this extent's first byte is */
+	uint64_t host;   /* offset in `file` of the byte `start` (DATA, ZERO), of the compressed stream (COMPRESSED) */
+	struct io *file; /* borrowed; lives as long as the image */
 };
 
 /* ---- random access ---- */
@@ -121,9 +121,9 @@ int io_copy_range(struct io *dst, uint64_t dst_off, struct io *src, uint64_t src
 /* ---- QEMU's locks (io/lock.c, FORMAT.md §13) ---- */
 
 enum io_lock_mode {
-	IO_LOCK_READ,    /* as an image opened read-only by QEMU: uses consistent-read, shares neither write nor resize */
-	IO_LOCK_WRITE,   /* as one opened read-write */
-	IO_LOCK_SHARED,  /* -U: byte 100 only, shares everything, tests 200 */
+	IO_LOCK_READ,  /* as an image opened read-only by QEMU: uses consistent-read, shares neither write nor resize */
+	IO_LOCK_WRITE, /* as one opened read-write */
+	IO_LOCK_SHARED, /* -U: byte 100 only, shares everything, tests 200 */
 	IO_LOCK_NONE,
 };
 
@@ -143,7 +143,7 @@ int io_null_new(struct io **out, struct error *e);
 struct io_stream;
 struct io_stream_ops {
 	int (*append)(struct io_stream *s, const void *buf, size_t len, struct error *e); /* buf NULL: len zero bytes */
-	int (*finish)(struct io_stream *s, struct error *e);                              /* flushes; no append after it */
+	int (*finish)(struct io_stream *s, struct error *e); /* flushes; no append after it */
 	void (*close)(struct io_stream *s);
 };
 struct io_stream {
@@ -168,13 +168,13 @@ int io_from_stream(struct io **out, struct io_stream *s, struct error *e);
  * process that dies leaves the old file or none. */
 struct target;
 struct target_opts {
-	bool in_place;     /* -n: must exist, opened as it is */
-	bool direct;       /* -t none, directsync */
-	bool dsync;        /* -t writethrough, directsync */
-	bool sync_at_end;  /* all but -t unsafe: fsync of file and folder before the final name */
+	bool in_place;    /* -n: must exist, opened as it is */
+	bool direct;      /* -t none, directsync */
+	bool dsync;       /* -t writethrough, directsync */
+	bool sync_at_end; /* all but -t unsafe: fsync of file and folder before the final name */
 };
 int target_open(struct target **out, const char *path, const struct target_opts *opts, struct error *e);
-struct io *target_io(struct target *t); /* borrowed */
+struct io *target_io(struct target *t);     /* borrowed */
 bool target_is_new(const struct target *t); /* the io reads zeros everywhere and starts empty */
 int target_commit(struct target *t, struct error *e);
 void target_close(struct target *t); /* without a commit before: nothing is left behind; NULL is allowed */

@@ -19,7 +19,8 @@ static int resize(struct io_memory *m, uint64_t size, struct error *e)
 		uint64_t room = max_u64(size, min_u64(m->room * 2, (uint64_t)1 << 40));
 		uint8_t *bytes = realloc(m->bytes, room);
 		if (!bytes)
-			return err_set(e, ERR_NO_MEMORY, "%s: no memory for %llu bytes", m->io.name, (unsigned long long)room);
+			return err_set(e, ERR_NO_MEMORY, "%s: no memory for %llu bytes", m->io.name,
+				(unsigned long long)room);
 		m->bytes = bytes;
 		m->room = room;
 	}

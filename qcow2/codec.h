@@ -20,7 +20,7 @@ void codec_free(struct codec *c);
  * stream that is broken or gives less is ERR_CORRUPT. *stream_len (may be NULL) is the stream's own length, 0..src_len:
  * these bytes alone give the same cluster again. Memory is bounded whatever the stream asks for. */
 int codec_decompress(struct codec *c, const void *src, size_t src_len, void *dst, size_t dst_len, size_t *stream_len,
-                     struct error *e);
+	struct error *e);
 
 enum {
 	CODEC_FASTEST = -1,

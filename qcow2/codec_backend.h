@@ -11,8 +11,8 @@
 struct codec_backend {
 	const char *name;
 	int max_level;
-	int (*decompress)(struct codec *c, const void *src, size_t src_len, void *dst, size_t dst_len, size_t *stream_len,
-	                  struct error *e);
+	int (*decompress)(struct codec *c, const void *src, size_t src_len, void *dst, size_t dst_len,
+		size_t *stream_len, struct error *e);
 	int (*set_level)(struct codec *c, struct codec_level level, struct error *e);
 	size_t (*compress)(struct codec *c, const void *src, size_t len, void *dst, size_t cap);
 	void (*free)(struct codec *c);

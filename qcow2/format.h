@@ -40,7 +40,7 @@ enum qcow2_incompatible { /* FORMAT.md §3.3 */
 	INCOMPAT_EXTENDED_L2 = 1 << 4,
 	INCOMPAT_KNOWN = 31,
 };
-enum qcow2_compatible { COMPAT_LAZY_REFCOUNTS = 1 << 0 };                          /* FORMAT.md §3.4 */
+enum qcow2_compatible { COMPAT_LAZY_REFCOUNTS = 1 << 0 };                              /* FORMAT.md §3.4 */
 enum qcow2_autoclear { AUTOCLEAR_BITMAPS = 1 << 0, AUTOCLEAR_DATA_FILE_RAW = 1 << 1 }; /* FORMAT.md §3.5 */
 
 struct header {
@@ -108,7 +108,8 @@ struct bitmaps_extension { /* FORMAT.md §4.4 */
 	uint64_t directory_bytes;
 	uint64_t directory_offset;
 };
-int bitmaps_extension_decode(const struct extension *x, uint32_t cluster_size, struct bitmaps_extension *out, struct error *e);
+int bitmaps_extension_decode(const struct extension *x, uint32_t cluster_size, struct bitmaps_extension *out,
+	struct error *e);
 size_t bitmaps_extension_encode(const struct bitmaps_extension *b, uint8_t buf[24]);
 
 /* ---- mapping entries, FORMAT.md §5 (qcow2/format_entry.c) ---- */
@@ -132,16 +133,17 @@ enum cluster_type {
 struct l2_entry {
 	enum cluster_type type;
 	bool copied;
-	uint64_t host;        /* of the cluster, or of the compressed stream's first byte */
-	uint32_t csize;       /* COMPRESSED: bytes up to the end of its last sector */
-	uint32_t alloc, zero; /* bit i = subcluster i is data / reads as zeros; without extended L2 only bit 0. 0 if COMPRESSED */
+	uint64_t host;  /* of the cluster, or of the compressed stream's first byte */
+	uint32_t csize; /* COMPRESSED: bytes up to the end of its last sector */
+	/* bit i = subcluster i is data / reads as zeros; without extended L2 only bit 0. 0 if COMPRESSED */
+	uint32_t alloc, zero;
 };
 
 /* One entry of an L2 table as stored (host byte order). `bitmap` is 0 without extended L2. `has_data_file`: offset 0 with COPIED
  * is an allocated cluster (FORMAT.md §11). With extended L2 the type is UNALLOCATED (subclusters may still be zero), NORMAL or
  * COMPRESSED. ERR_CORRUPT names the value: unaligned offset, impossible combination. */
 int l2_entry_decode(const struct geometry *g, unsigned version, bool has_data_file, uint64_t raw, uint64_t bitmap,
-                    struct l2_entry *out, struct error *e);
+	struct l2_entry *out, struct error *e);
 /* The descriptor of a compressed cluster of `len` bytes at `host` (FORMAT.md §5.4). */
 uint64_t l2_compressed_encode(const struct geometry *g, uint64_t host, uint64_t len);
 /* The L2 table's offset in an L1 entry; 0 = none. ERR_CORRUPT when unaligned. Reserved bits are ignored as QEMU does. */
@@ -194,7 +196,8 @@ struct bitmap_entry {
 	size_t bytes;     /* of the whole entry with its padding */
 };
 /* ERR_CORRUPT, ERR_LIMIT or ERR_UNSUPPORTED (flags, type, extra data not known). Unique names are for the caller to see to. */
-int bitmap_entry_decode(const struct geometry *g, const uint8_t *buf, size_t len, struct bitmap_entry *out, struct error *e);
+int bitmap_entry_decode(const struct geometry *g, const uint8_t *buf, size_t len, struct bitmap_entry *out,
+	struct error *e);
 /* Encodes without extra data; returns the entry's bytes, 0 when it does not fit. */
 size_t bitmap_entry_encode(const struct bitmap_entry *b, uint8_t *buf, size_t cap);
 /* Entries that the table of a bitmap over a disk of `disk_size` bytes has; less is corrupt unless the bitmap is in use. */

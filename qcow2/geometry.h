@@ -9,15 +9,15 @@
 #include "base/base.h"
 
 struct geometry {
-	uint32_t cluster_bits;      /* 9..21 */
-	uint32_t cluster_size;      /* 1 << cluster_bits */
-	uint32_t l2_entry_bytes;    /* 8, or 16 with extended L2 */
-	uint32_t l2_bits;           /* log2 of the entries in one L2 table */
-	uint32_t refcount_order;    /* 0..6: counts are 1 << order bits wide */
-	uint32_t refblock_bits;     /* log2 of the counts in one refcount block */
-	uint32_t subclusters;       /* per cluster: 1, or 32 with extended L2 */
-	uint32_t subcluster_bits;   /* log2 of a subcluster's size */
-	uint32_t csize_shift;       /* where the sector count of a compressed descriptor begins (FORMAT.md §5.4) */
+	uint32_t cluster_bits;    /* 9..21 */
+	uint32_t cluster_size;    /* 1 << cluster_bits */
+	uint32_t l2_entry_bytes;  /* 8, or 16 with extended L2 */
+	uint32_t l2_bits;         /* log2 of the entries in one L2 table */
+	uint32_t refcount_order;  /* 0..6: counts are 1 << order bits wide */
+	uint32_t refblock_bits;   /* log2 of the counts in one refcount block */
+	uint32_t subclusters;     /* per cluster: 1, or 32 with extended L2 */
+	uint32_t subcluster_bits; /* log2 of a subcluster's size */
+	uint32_t csize_shift;     /* where the sector count of a compressed descriptor begins (FORMAT.md §5.4) */
 };
 
 static inline void geometry_init(struct geometry *g, uint32_t cluster_bits, uint32_t refcount_order, bool extended_l2)

@@ -17,8 +17,8 @@ enum image_format { IMAGE_AUTO, IMAGE_RAW, IMAGE_QCOW2 };
 
 /* ---- one image (qcow2/open.c, snapshot.c, bitmap.c) ---- */
 
-struct qcow2_snapshot { /* FORMAT.md §8 */
-	char *id, *name;    /* owned; cut at the first NUL as every reader does */
+struct qcow2_snapshot {  /* FORMAT.md §8 */
+	char *id, *name; /* owned; cut at the first NUL as every reader does */
 	struct snapshot_entry entry;
 	uint64_t disk_size; /* the entry's, or the header's where it has none */
 };
@@ -47,9 +47,11 @@ struct qcow2 {
 };
 
 enum qcow2_open_flags {
-	QCOW2_OPEN_INSPECT = 1, /* info, check: unknown incompatible features of check kind still refused, the data file is not needed,
-	                         * the corrupt bit is no obstacle */
-	QCOW2_OPEN_STRICT = 2,  /* --untrusted: no backing name, no data file, no unknown feature or extension, no encryption */
+	/* info, check: unknown incompatible features of check kind still refused, the data file is not needed, the corrupt bit
+	 * is no obstacle */
+	QCOW2_OPEN_INSPECT = 1,
+	/* --untrusted: no backing name, no data file, no unknown feature or extension, no encryption */
+	QCOW2_OPEN_STRICT = 2,
 };
 /* Reads header, extensions, snapshot table and bitmap directory. Encrypted images: ERR_UNSUPPORTED; unknown incompatible
  * features: ERR_UNSUPPORTED naming them (FORMAT.md §4.3). `file` is borrowed. Free with qcow2_close. */
@@ -96,10 +98,10 @@ struct chain_opts {
 	bool untrusted;           /* QCOW2_OPEN_STRICT; AUTO is refused */
 	bool direct;              /* O_DIRECT for all files */
 	enum io_lock_mode lock;
-	bool write;                         /* open the top for writing */
+	bool write;                            /* open the top for writing */
 	const struct snapshot_query *snapshot; /* read this snapshot of the top; NULL: the active state */
-	unsigned max_depth;                 /* 0: 200 */
-	uint64_t max_virtual_size;          /* 0: no limit */
+	unsigned max_depth;                    /* 0: 200 */
+	uint64_t max_virtual_size;             /* 0: no limit */
 };
 /* Opens `name` (a path, "file:PATH", or "json:{...}" of drivers file, host_device, raw, qcow2) and its backing files. Relative
  * backing names resolve against the folder of the layer that names them (FORMAT.md §10.3). A backing file's format comes from
@@ -118,8 +120,9 @@ int image_format_parse(const char *text, enum image_format *out, struct error *e
 /* ---- merged extents (qcow2/walk.c, qcow2/layer_walk.c) ---- */
 
 enum walk_flags {
-	WALK_FILE_HOLES = 1, /* holes of the files beneath allocated clusters come out as ZERO with host (what `map` shows and what
-	                      * convert need not read); only asked where the image looks preallocated */
+	/* holes of the files beneath allocated clusters come out as ZERO with host (what `map` shows and what convert need not
+	 * read); only asked where the image looks preallocated */
+	WALK_FILE_HOLES = 1,
 };
 struct walk;
 /* A cursor over layers [0, below) of the chain (below = chain->count for all of it; deeper ones count as absent). One sweep over
@@ -142,7 +145,7 @@ int reader_read(struct reader *r, const struct extent *x, uint64_t offset_in, vo
 /* Reads a COMPRESSED extent's stream: decodes it into `cluster` (a whole cluster) to prove it, and tells where the stream lies
  * and how long it is without foreign bytes behind it. *stream is valid until the next call. */
 int reader_stream(struct reader *r, const struct extent *x, void *cluster, const uint8_t **stream, size_t *stream_len,
-                  struct error *e);
+	struct error *e);
 
 /* The whole chain as one io: read and extent. Owns neither chain nor files; close before the chain. */
 int chain_io(struct io **out, struct chain *c, struct error *e);

@@ -17,14 +17,14 @@ enum prealloc { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL 
 /* The options of `create` and `convert -o`, with qemu-img's defaults from image_create_defaults. Strings are borrowed. */
 struct image_create {
 	enum image_format format;
-	uint64_t size;       /* virtual size, bytes; a multiple of 512 */
-	unsigned version;    /* 3 (compat=1.1) or 2 (compat=0.10) */
+	uint64_t size;    /* virtual size, bytes; a multiple of 512 */
+	unsigned version; /* 3 (compat=1.1) or 2 (compat=0.10) */
 	uint32_t cluster_size;
 	uint32_t refcount_bits;
 	bool extended_l2, lazy_refcounts, data_file_raw;
 	enum prealloc prealloc;
 	enum codec_id compression;
-	struct codec_level level; /* compression_level, window */
+	struct codec_level level;                              /* compression_level, window */
 	const char *backing_name, *backing_format, *data_file; /* NULL: none */
 };
 void image_create_defaults(struct image_create *c, enum image_format format);
@@ -47,7 +47,8 @@ void writer_free(struct writer *w); /* NULL is allowed; what was written stays, 
  * bytes go, contiguous; the caller writes them, any time before writer_finish (for a stream: at once, before the next call). */
 int writer_data(struct writer *w, uint64_t guest, uint64_t len, uint64_t *host, struct error *e);
 /* The same for parts of one cluster with extended L2: `alloc` and `zero` are its subcluster bitmaps; the host cluster is whole. */
-int writer_subclusters(struct writer *w, uint64_t guest, uint32_t alloc, uint32_t zero, uint64_t *host, struct error *e);
+int writer_subclusters(struct writer *w, uint64_t guest, uint32_t alloc, uint32_t zero, uint64_t *host,
+	struct error *e);
 /* One compressed cluster of `len` bytes: packed right behind the one before where the descriptor and refcount width allow. */
 int writer_compressed(struct writer *w, uint64_t guest, size_t len, uint64_t *host, struct error *e);
 /* [guest, guest+len) reads as zeros: over a backing file an explicit zero (version 2: allocated, the caller must write zeros: then
