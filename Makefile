@@ -17,33 +17,66 @@ LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 UNIT_OBJ := $(UNIT_SRC:%.c=$(B)/%.o)
 
+# Libraries that must be there; a goal that builds nothing does not ask for them.
+NEEDED := libzstd zlib libcrypto jansson
+ifneq ($(filter-out help clean deps test test-long demo bench,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(shell pkg-config --exists $(NEEDED) && echo 1),1)
+$(error One of these libraries is missing: $(NEEDED). `scripts/deps build` installs what the build needs)
+endif
+endif
+
+# Libraries that make it faster or safer, found by pkg-config; `make HAVE_ISAL=0` builds without.
+have = $(shell pkg-config --exists $(1) && echo 1 || echo 0)
+on = $(filter 1,$(1))
+HAVE_LIBDEFLATE ?= $(call have,libdeflate)
+HAVE_ISAL ?= $(call have,libisal)
+HAVE_SECCOMP ?= $(call have,libseccomp)
+DEFS_ALL := $(if $(call on,$(HAVE_LIBDEFLATE)),-DHAVE_LIBDEFLATE) $(if $(call on,$(HAVE_ISAL)),-DHAVE_ISAL) \
+	$(if $(call on,$(HAVE_SECCOMP)),-DHAVE_SECCOMP)
+LIBS := $(if $(call on,$(HAVE_LIBDEFLATE)),-ldeflate) $(if $(call on,$(HAVE_ISAL)),-lisal) \
+	$(if $(call on,$(HAVE_SECCOMP)),-lseccomp) -lzstd -lz -lcrypto -ljansson
+
 OPT ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wvla -Wpointer-arith \
 	-Wwrite-strings -Wundef -Wformat=2 -Wno-format-nonliteral -Wimplicit-fallthrough
 CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DQSNAP_VERSION='"$(VERSION)"' -I. -fPIC -fvisibility=hidden -pthread \
 	$(OPT) $(WARN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all) $(DEFS_ALL) $(if $(CI),-Werror) $(CPPFLAGS) $(CFLAGS)
-# Faster deflate than zlib's, each optional: `make HAVE_LIBDEFLATE= HAVE_ISAL=` builds without.
-HAVE_LIBDEFLATE ?= $(shell pkg-config --exists libdeflate && echo 1)
-HAVE_ISAL ?= $(shell pkg-config --exists libisal && echo 1)
-DEFS_ALL := $(if $(HAVE_LIBDEFLATE),-DHAVE_LIBDEFLATE) $(if $(HAVE_ISAL),-DHAVE_ISAL)
-LIBS := $(if $(HAVE_LIBDEFLATE),-ldeflate) $(if $(HAVE_ISAL),-lisal) -lzstd -lz -lcrypto -ljansson
 LDFLAGS_ALL = -pthread $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS)
 
-.PHONY: all clean unit
-all: $(B)/qsnap $(B)/libqsnap.so $(B)/libqsnap.a
+.PHONY: all help clean deps unit test test-long interop demo bench install uninstall
+all: $(if $(CLI_SRC),$(B)/qsnap) $(B)/libqsnap.so $(B)/libqsnap.a ## build/qsnap, build/libqsnap.so and build/libqsnap.a (the default)
 
-$(B)/%.o: %.c
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+	@echo 'Variables: B=FOLDER (build), SAN=address,undefined|thread, CC=clang, PREFIX, DESTDIR, CI=1 (warnings are errors),'
+	@echo '           HAVE_LIBDEFLATE=0, HAVE_ISAL=0, HAVE_SECCOMP=0 (leave a library out)'
+
+# What was compiled with other flags, or linked from other files, is made again.
+stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(1))' > $@
+$(B)/flags.stamp: FORCE
+	$(call stamp,$(CC) $(CFLAGS_ALL))
+$(B)/objects.stamp: FORCE
+	$(call stamp,$(LDFLAGS_ALL) $(LIBS) $(LIB_OBJ) $(CLI_OBJ) $(UNIT_OBJ))
+FORCE:
+
+$(B)/%.o: %.c $(B)/flags.stamp
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-$(B)/libqsnap.a: $(LIB_OBJ)
-	rm -f $@ && ar rcs $@ $^
+# Everything, for the program and the tests; what others link against has only the names that begin with qsnap_.
+$(B)/internal.a: $(LIB_OBJ) $(B)/objects.stamp
+	rm -f $@ && ar rcs $@ $(LIB_OBJ)
 
-$(B)/libqsnap.so: $(LIB_OBJ)
-	$(CC) $(LDFLAGS_ALL) -shared -Wl,-soname,libqsnap.so.0 -o $@ $^ $(LIBS)
+$(B)/libqsnap.a: $(LIB_OBJ) $(B)/objects.stamp
+	ld -r -o $(B)/libqsnap.o $(LIB_OBJ)
+	objcopy --localize-hidden $(B)/libqsnap.o
+	rm -f $@ && ar rcs $@ $(B)/libqsnap.o && rm -f $(B)/libqsnap.o
 
-$(B)/qsnap: $(CLI_OBJ) $(B)/libqsnap.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $(CLI_OBJ) $(B)/libqsnap.a $(LIBS)
+$(B)/libqsnap.so: $(LIB_OBJ) $(B)/objects.stamp
+	$(CC) $(LDFLAGS_ALL) -shared -Wl,-soname,libqsnap.so.0 -o $@ $(LIB_OBJ) $(LIBS)
+
+$(B)/qsnap: $(CLI_OBJ) $(B)/internal.a $(B)/objects.stamp
+	$(CC) $(LDFLAGS_ALL) -o $@ $(CLI_OBJ) $(B)/internal.a $(LIBS)
 
 # Unit tests: each tests/unit/test_NAME.c has `Suite *suite_NAME(void)`; the list is made from the file names.
 UNIT_NAMES := $(patsubst tests/unit/test_%.c,%,$(filter tests/unit/test_%.c,$(UNIT_SRC)))
@@ -51,13 +84,56 @@ $(B)/unit_list.h: $(UNIT_SRC)
 	@mkdir -p $(@D)
 	@printf '%s\n' $(foreach n,$(UNIT_NAMES),'SUITE($(n))') > $@
 $(B)/tests/unit/main.o: $(B)/unit_list.h
-$(B)/tests/unit/%.o: CPPFLAGS += -I$(B)
-$(B)/unit: $(UNIT_OBJ) $(B)/libqsnap.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $(UNIT_OBJ) $(B)/libqsnap.a $(LIBS) $$(pkg-config --libs check)
-unit: $(B)/unit
+$(B)/tests/unit/%.o: private CPPFLAGS += -I$(B)
+$(B)/unit: $(UNIT_OBJ) $(B)/internal.a $(B)/objects.stamp
+	$(CC) $(LDFLAGS_ALL) -o $@ $(UNIT_OBJ) $(B)/internal.a $(LIBS) $$(pkg-config --libs check)
+unit: $(B)/unit ## build and run the unit tests
 	$(B)/unit
 
-clean:
+deps: ## install the Debian packages that building and testing need
+	scripts/deps build
+	scripts/deps test
+test: deps ## install what the tests need, build, run all of them
+	tests/run
+test-long: deps ## the same, and the slow ones too
+	tests/run --long
+interop: all ## only the tests against qemu-img and qemu-io
+	tests/run interop
+demo: ## build, make a realistic disk, flatten it, verify it, print a table
+	scripts/demo
+bench: ## measure against qemu-img (BENCH='--quick' or other options of bench/run)
+	bench/run $(BENCH)
+
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DATADIR ?= $(PREFIX)/share
+MAN1 = $(sort $(wildcard man/*.1))
+MAN3 = $(sort $(wildcard man/*.3))
+PRIVATE_PC := $(NEEDED) $(if $(call on,$(HAVE_LIBDEFLATE)),libdeflate) $(if $(call on,$(HAVE_ISAL)),libisal)
+
+install: all ## install below PREFIX (/usr/local), in DESTDIR
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(DATADIR)/man/man1 \
+		$(DESTDIR)$(DATADIR)/man/man3 $(DESTDIR)$(DATADIR)/bash-completion/completions
+	install -m 755 $(B)/qsnap $(DESTDIR)$(BINDIR)/qsnap
+	install -m 644 $(B)/libqsnap.a $(DESTDIR)$(LIBDIR)/libqsnap.a
+	install -m 755 $(B)/libqsnap.so $(DESTDIR)$(LIBDIR)/libqsnap.so.$(VERSION)
+	ln -sf libqsnap.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libqsnap.so.0
+	ln -sf libqsnap.so.0 $(DESTDIR)$(LIBDIR)/libqsnap.so
+	$(if $(wildcard lib/qsnap.h),install -m 644 lib/qsnap.h $(DESTDIR)$(INCLUDEDIR)/qsnap.h)
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' \
+		-e 's|@PRIVATE@|$(PRIVATE_PC)|' lib/qsnap.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/qsnap.pc
+	$(if $(MAN1),install -m 644 $(MAN1) $(DESTDIR)$(DATADIR)/man/man1/)
+	$(if $(MAN3),install -m 644 $(MAN3) $(DESTDIR)$(DATADIR)/man/man3/)
+	$(if $(wildcard cli/qsnap.bash),install -m 644 cli/qsnap.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/qsnap)
+
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(BINDIR)/qsnap $(DESTDIR)$(LIBDIR)/libqsnap.a $(DESTDIR)$(LIBDIR)/libqsnap.so \
+		$(DESTDIR)$(LIBDIR)/libqsnap.so.0 $(DESTDIR)$(LIBDIR)/libqsnap.so.$(VERSION) $(DESTDIR)$(INCLUDEDIR)/qsnap.h \
+		$(DESTDIR)$(LIBDIR)/pkgconfig/qsnap.pc $(MAN1:man/%=$(DESTDIR)$(DATADIR)/man/man1/%) \
+		$(MAN3:man/%=$(DESTDIR)$(DATADIR)/man/man3/%) $(DESTDIR)$(DATADIR)/bash-completion/completions/qsnap
+
+clean: ## remove the build folder
 	rm -rf $(B)
 
 -include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_OBJ:.o=.d)
