@@ -39,6 +39,7 @@ struct qcow2 {
 	uint32_t snapshot_count;
 	struct qcow2_bitmap *bitmaps; /* only when autoclear bit 0 vouches for them */
 	uint32_t bitmap_count;
+	struct bitmaps_extension bitmap_directory; /* all zero when there are none to trust */
 	/* the L1 that is read: the active one, or a selected snapshot's */
 	uint64_t l1_offset;
 	uint32_t l1_entries;
