@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * cli: argv, printing, exit status. One file per subcommand, each a `struct cli_command` that main.c has in its table. An
+ * option is a row; from the rows the parser, `SUB --help`, the bash completion and the test that the man page mentions every
+ * option are made.
+ *
+ * Texts on stdout are qemu-img's wherever programs read them. Messages on stderr begin with the name the program was called
+ * by. Usage errors end the process at once (cli_usage_error); nothing is open then.
+ */
+#ifndef QSNAP_CLI_H
+#define QSNAP_CLI_H
+
+#include "convert/convert.h"
+#include "qcow2/check.h"
+
+/* ---- the program and its subcommands (cli/main.c) ---- */
+
+struct cli_option {
+	int id;           /* the short letter, or one of enum cli_long_only for options without one; 0 ends a list */
+	const char *name; /* long name; NULL: none */
+	const char *arg;  /* the argument's name; NULL: takes none; "[X]": optional, long form only */
+	const char *help; /* one sentence; lines are broken by the printer */
+};
+
+/* What is common to several verbs and has no letter; a verb's own long-only options begin at CLI_OWN. */
+enum cli_long_only {
+	CLI_HEADING = -1, /* no option: `help` is a heading of the help text */
+	CLI_OUTPUT = 0x100,
+	CLI_IMAGE_OPTS,
+	CLI_OBJECT,
+	CLI_OWN,
+};
+
+struct cli;
+struct cli_command {
+	const char *name;
+	const char *summary;   /* one line for `--help` */
+	const char *arguments; /* the operands' names, for the usage line */
+	const struct cli_option *options;
+	int (*run)(struct cli *c, int argc, char **argv); /* argv[0]: "PROGRAM SUB"; returns the exit status */
+};
+extern const struct cli_command cli_check, cli_compare, cli_completion, cli_convert, cli_create, cli_dd, cli_info,
+	cli_map, cli_measure, cli_snapshot;
+extern const struct cli_command *const cli_commands[]; /* sorted by name, ends with NULL */
+extern const struct cli_option cli_global_options[];
+
+struct cli_limits { /* of --untrusted; options set them */
+	uint64_t virtual_size;
+	uint64_t memory;
+	uint64_t seconds;
+	uint64_t output; /* bytes a target may grow to */
+};
+
+/* One run of the program. */
+struct cli {
+	const char *program; /* basename of argv[0]; begins each message */
+	bool drop_in;        /* called as qemu-img */
+	bool untrusted;
+	unsigned verbose;
+	struct cli_limits limits;
+	const struct cli_command *command;
+};
+
+/* ---- messages (cli/message.c) ---- */
+
+/* "PROGRAM: text" on stderr; returns 1, the exit status of nearly every failure. */
+int cli_error(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* The same with " [context: ]e->msg". */
+int cli_fail(const struct cli *c, const struct error *e);
+/* As cli_error, but for things to know; with -v only. */
+void cli_verbose(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* "PROGRAM: text" and "Try 'PROGRAM SUB --help' for more information", then exit(1). */
+_Noreturn void cli_usage_error(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* fflush(stdout); a full disk or closed pipe turns status 0 into 1 with a message. */
+int cli_finish_output(const struct cli *c, int status);
+
+/* ---- options (cli/options.c) ---- */
+
+/* The next option's id of the running command, its argument in *arg (may be NULL for options without one); -1 at the end, operands
+ * are then argv[optind..]. Does --help, and refuses what is not supported anywhere (--image-opts, --object), by itself. */
+int cli_next_option(const struct cli *c, int argc, char **argv, const char **arg);
+void cli_print_help(const struct cli *c, const struct cli_command *cmd, FILE *out);
+
+/* Rows that several verbs share. */
+#define CLI_ROW_HELP                                                                                                   \
+	{                                                                                                              \
+		'h', "help", NULL, "show this help and exit"                                                           \
+	}
+#define CLI_ROW_FORMAT                                                                                                 \
+	{                                                                                                              \
+		'f', "format", "FMT", "format of the image: raw or qcow2 (default: probe)"                             \
+	}
+#define CLI_ROW_FORCE_SHARE                                                                                            \
+	{                                                                                                              \
+		'U', "force-share", NULL, "open the image although others may write to it"                             \
+	}
+#define CLI_ROW_QUIET                                                                                                  \
+	{                                                                                                              \
+		'q', "quiet", NULL, "print nothing on standard output"                                                 \
+	}
+#define CLI_ROW_PROGRESS                                                                                               \
+	{                                                                                                              \
+		'p', "progress", "[HOW]", "show progress: bar (default) or json (events on standard error)"            \
+	}
+#define CLI_ROW_OUTPUT                                                                                                 \
+	{                                                                                                              \
+		CLI_OUTPUT, "output", "OFMT", "format of the output: human (default) or json"                          \
+	}
+#define CLI_ROW_IMAGE_OPTS                                                                                             \
+	{                                                                                                              \
+		CLI_IMAGE_OPTS, "image-opts", NULL, "not supported"                                                    \
+	}
+#define CLI_ROW_OBJECT                                                                                                 \
+	{                                                                                                              \
+		CLI_OBJECT, "object", "OBJDEF", "not supported"                                                        \
+	}
+#define CLI_ROW_END                                                                                                    \
+	{                                                                                                              \
+		0, NULL, NULL, NULL                                                                                    \
+	}
+
+/* ---- values of options (cli/values.c) ---- */
+
+bool cli_parse_output(const struct cli *c, const char *text); /* true: json; usage error on anything but human, json */
+/* A number of bytes with suffix; message "Invalid `what` specified: ..." and exit(1) when it is none. */
+uint64_t cli_parse_size(const struct cli *c, const char *what, const char *text);
+unsigned cli_parse_number(const struct cli *c, const char *what, const char *text, unsigned min, unsigned max);
+
+struct cli_cache { /* -t, -T */
+	bool direct, dsync, no_sync;
+};
+/* none|off, directsync, writeback, writethrough, unsafe; false: there is no such mode. */
+bool cli_parse_cache(const char *text, struct cli_cache *out);
+
+/* ---- opening a source (cli/source.c) ---- */
+
+/* How a source is to be opened, as the options said it. */
+struct cli_source {
+	const char *format;   /* -f; NULL: probe */
+	const char *cache;    /* -T; NULL: writeback */
+	bool force_share;     /* -U */
+	const char *snapshot; /* -l; NULL: the active state */
+};
+/* Fills chain options, --untrusted included. `query` receives the parsed -l. Prints and returns -1 on a bad value. */
+int cli_source_opts(const struct cli *c, const struct cli_source *s, const char *name, struct snapshot_query *query,
+	struct chain_opts *out);
+/* Opens and prints what went wrong, as "Could not open 'NAME': ..."; -1 then. `opts` from cli_source_opts. */
+int cli_open(const struct cli *c, const char *name, const struct chain_opts *opts, struct chain **out);
+/* "snapshot.id=X,snapshot.name=Y" or X. The strings of *query live as long as the process. */
+int cli_parse_snapshot(const char *text, struct snapshot_query *query, struct error *e);
+
+/* ---- -o lists (cli/image_options.c) ---- */
+
+struct cli_option_list { /* what all -o together said, in order */
+	struct cli_key_value {
+		char *key, *value; /* value NULL: a flag */
+	} * items;
+	unsigned count;
+	bool help; /* "help" or "?" was among them */
+};
+int cli_option_list_add(struct cli_option_list *l, const char *text, struct error *e);
+void cli_option_list_free(struct cli_option_list *l);
+/* The last value of `key`, NULL when there is none. */
+const char *cli_option_list_get(const struct cli_option_list *l, const char *key);
+/* Sets what the list says in *create, whose format is known and defaults are in. Strings stay owned by the list. *size_set
+ * (may be NULL) tells whether "size" was there. Texts of errors are qemu-img's. */
+int cli_option_list_apply(const struct cli_option_list *l, struct image_create *create, bool *size_set,
+	struct error *e);
+/* The answer to `-o help`. */
+void cli_option_list_help(enum image_format format, FILE *out);
+/* "Formatting 'F', fmt=qcow2 cluster_size=..." as create prints it. */
+void cli_print_formatting(const char *name, const struct image_create *create, const struct cli_option_list *l,
+	FILE *out);
+
+/* ---- progress and signals (cli/progress.c) ---- */
+
+enum cli_progress_kind { CLI_PROGRESS_NONE, CLI_PROGRESS_BAR, CLI_PROGRESS_JSON };
+
+struct cli_progress {
+	struct progress base; /* pass &p.base down */
+	enum cli_progress_kind kind;
+	const struct cli *cli;
+	bool terminal;
+	uint64_t done, total;
+	uint64_t started_ns, shown_ns;
+	int shown; /* hundredths of a percent last shown, -1: nothing yet */
+};
+/* NULL, "bar" or "json"; usage error else. */
+enum cli_progress_kind cli_parse_progress(const struct cli *c, const char *text);
+/* From here SIGINT, SIGTERM and SIGHUP set base.cancel (a second one kills at once), SIGUSR1 prints where the work is, SIGPIPE is
+ * ignored. For one operation at a time. */
+void cli_progress_begin(struct cli_progress *p, const struct cli *c, enum cli_progress_kind kind);
+/* Ends the line; `finished`: all was done. Signals go back to what they were. */
+void cli_progress_end(struct cli_progress *p, bool finished);
+/* `status`, or 128 + the signal that cancelled the work. */
+int cli_status_after_signal(int status);
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The program: global options, then the subcommand from the table. Called through a link named qemu-img it takes that name in
+ * messages and in --version.
+ */
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <libgen.h>
+
+const struct cli_command *const cli_commands[] = {
+	NULL,
+};
+
+enum {
+	GLOBAL_UNTRUSTED = CLI_OWN,
+};
+
+const struct cli_option cli_global_options[] = {
+	CLI_ROW_HELP,
+	{'V', "version", NULL, "show the version and exit"},
+	{'v', "verbose", NULL, "tell more on standard error"},
+	{GLOBAL_UNTRUSTED, "untrusted", NULL,
+		"the image is a stranger's: follow no backing or data file, accept no unknown feature, keep limits, "
+		"run confined"},
+	{'T', "trace", "TRACE", "not supported"},
+	CLI_ROW_END,
+};
+
+static void print_version(const struct cli *c)
+{
+	/* Programs read "qemu-img version X.Y.Z" from the first line. */
+	if (c->drop_in)
+		printf("qemu-img version 10.0.0 (qsnap %s)\n", QSNAP_VERSION);
+	else
+		printf("qsnap %s\n", QSNAP_VERSION);
+}
+
+/* Handles what stands before the subcommand; returns -1 to go on, else an exit status. */
+static int global_options(struct cli *c, int argc, char **argv)
+{
+	const char *arg;
+	int id;
+
+	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
+		switch (id) {
+		case 'h':
+			cli_print_help(c, NULL, stdout);
+			return cli_finish_output(c, 0);
+		case 'V':
+			print_version(c);
+			return cli_finish_output(c, 0);
+		case 'v':
+			c->verbose++;
+			break;
+		case 'T':
+			return cli_error(c, "-T, --trace is not supported");
+		case GLOBAL_UNTRUSTED:
+			c->untrusted = true;
+			break;
+		}
+	}
+	return -1;
+}
+
+static const struct cli_command *find_command(const char *name)
+{
+	for (const struct cli_command *const *p = cli_commands; *p; p++)
+		if (strcmp((*p)->name, name) == 0)
+			return *p;
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	static char unnamed[] = "qsnap", *no_args[] = {unnamed, NULL};
+	if (argc < 1) {
+		argc = 1;
+		argv = no_args;
+	}
+	struct cli c = {
+		.program = basename(argv[0]),
+		.limits = {.virtual_size = 16ull << 40, .memory = 1ull << 30, .seconds = 600},
+	};
+	c.drop_in = strcmp(c.program, "qemu-img") == 0;
+
+	int status = global_options(&c, argc, argv);
+	if (status >= 0)
+		return status;
+	if (optind >= argc)
+		cli_usage_error(&c, "Not enough arguments");
+	const struct cli_command *cmd = find_command(argv[optind]);
+	if (!cmd)
+		cli_usage_error(&c, "Command not found: %s", argv[optind]);
+	c.command = cmd;
+
+	/* getopt names argv[0] in its messages: "qsnap info: invalid option". */
+	char name[64];
+	snprintf(name, sizeof name, "%s %s", c.program, cmd->name);
+	argc -= optind;
+	argv += optind;
+	argv[0] = name;
+	optind = 0;
+	return cli_finish_output(&c, cmd->run(&c, argc, argv));
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Values of options: sizes, numbers, cache modes.
+ */
+#include "cli/cli.h"
+
+bool cli_parse_output(const struct cli *c, const char *text)
+{
+	if (strcmp(text, "json") == 0)
+		return true;
+	if (strcmp(text, "human") != 0)
+		cli_usage_error(c, "--output expects 'human' or 'json' not '%s'", text);
+	return false;
+}
+
+uint64_t cli_parse_size(const struct cli *c, const char *what, const char *text)
+{
+	struct error e;
+	uint64_t bytes;
+	if (size_parse(text, &bytes, &e) == 0)
+		return bytes;
+	if (text[0] == '-')
+		cli_error(c, "Invalid %s specified. Must be between 0 and %lld.", what, (long long)INT64_MAX);
+	else
+		cli_error(c, "Invalid %s specified: '%s'.", what, text);
+	exit(1);
+}
+
+unsigned cli_parse_number(const struct cli *c, const char *what, const char *text, unsigned min, unsigned max)
+{
+	char *end;
+	unsigned long v = strtoul(text, &end, 10);
+	if (*text >= '0' && *text <= '9' && !*end && v >= min && v <= max)
+		return (unsigned)v;
+	cli_error(c, "Invalid %s specified: '%s'. Must be between %u and %u.", what, text, min, max);
+	exit(1);
+}
+
+bool cli_parse_cache(const char *text, struct cli_cache *out)
+{
+	static const struct {
+		const char *name;
+		struct cli_cache cache;
+	} modes[] = {
+		{"none", {.direct = true}},
+		{"off", {.direct = true}},
+		{"directsync", {.direct = true, .dsync = true}},
+		{"writeback", {0}},
+		{"writethrough", {.dsync = true}},
+		{"unsafe", {.no_sync = true}},
+	};
+	for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+		if (strcmp(text, modes[i].name) == 0) {
+			*out = modes[i].cache;
+			return true;
+		}
+	}
+	return false;
+}
