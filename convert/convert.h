@@ -32,8 +32,6 @@ struct convert_opts {
 	bool two_pass;
 	bool bitmaps, skip_broken_bitmaps;
 	bool keep_snapshots;
-	/* -B: layers of the source that are below the target's backing file are not copied; UINT_MAX: none */
-	unsigned backing_depth;
 	struct target_opts target_opts;
 	uint64_t rate_limit; /* bytes a second, 0: none */
 	const char *hash;    /* digest of the target's bytes: a name libcrypto knows; NULL: none */

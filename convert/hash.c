@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The digest of a target's bytes (--hash), by libcrypto: of a stream while it passes, of a file when it is complete.
+ */
+#include <openssl/evp.h>
+
+#include "convert/internal.h"
+
+struct hash {
+	EVP_MD_CTX *ctx;
+};
+
+int hash_new(struct hash **out, const char *algorithm, struct error *e)
+{
+	const EVP_MD *md = EVP_get_digestbyname(algorithm);
+	if (!md || EVP_MD_size(md) <= 0 || EVP_MD_size(md) > 64)
+		return err_set(e, ERR_USAGE, "Unknown hash algorithm '%s'", algorithm);
+	struct hash *h = mem_calloc(1, sizeof *h, "hash", e);
+	if (!h)
+		return -1;
+	h->ctx = EVP_MD_CTX_new();
+	if (!h->ctx || EVP_DigestInit_ex(h->ctx, md, NULL) != 1) {
+		hash_free(h);
+		return err_set(e, ERR_UNSUPPORTED, "Hash algorithm '%s' cannot be used", algorithm);
+	}
+	*out = h;
+	return 0;
+}
+
+int hash_update(struct hash *h, const void *bytes, size_t len, struct error *e)
+{
+	if (EVP_DigestUpdate(h->ctx, bytes, len) != 1)
+		return err_set(e, ERR_IO, "hashing failed");
+	return 0;
+}
+
+int hash_finish(struct hash *h, char hex[129], struct error *e)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	unsigned len;
+	if (EVP_DigestFinal_ex(h->ctx, digest, &len) != 1)
+		return err_set(e, ERR_IO, "hashing failed");
+	for (unsigned i = 0; i < len; i++)
+		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	return 0;
+}
+
+void hash_free(struct hash *h)
+{
+	if (!h)
+		return;
+	EVP_MD_CTX_free(h->ctx);
+	free(h);
+}
+
+int hash_io(struct io *io, uint64_t len, const char *algorithm, char hex[129], struct error *e)
+{
+	const size_t step = 1 << 20;
+	struct hash *h;
+	if (hash_new(&h, algorithm, e) < 0)
+		return -1;
+	AUTO_FREE uint8_t *buf = mem_alloc_pages(step, "hash buffer", e);
+	int r = buf ? 0 : -1;
+	for (uint64_t at = 0; r == 0 && at < len; at += step) {
+		size_t n = min_u64(step, len - at);
+		r = io_read(io, buf, n, at, e) < 0 ? -1 : hash_update(h, buf, n, e);
+	}
+	if (r == 0)
+		r = hash_finish(h, hex, e);
+	hash_free(h);
+	return r;
+}
+
+struct hash_stream {
+	struct io_stream base;
+	struct io_stream *below;
+	struct hash *hash;
+};
+
+static int hash_zeros(struct hash *h, size_t len, struct error *e)
+{
+	static const uint8_t zeros[64 << 10];
+	for (size_t n; len; len -= n) {
+		n = min_u64(len, sizeof zeros);
+		if (hash_update(h, zeros, n, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int hash_append(struct io_stream *base, const void *buf, size_t len, struct error *e)
+{
+	struct hash_stream *s = (struct hash_stream *)base;
+	if ((buf ? hash_update(s->hash, buf, len, e) : hash_zeros(s->hash, len, e)) < 0)
+		return -1;
+	return io_stream_append(s->below, buf, len, e);
+}
+
+static int hash_stream_finish(struct io_stream *base, struct error *e)
+{
+	return io_stream_finish(((struct hash_stream *)base)->below, e);
+}
+
+static void hash_stream_close(struct io_stream *base)
+{
+	free(base->name);
+	free(base);
+}
+
+int hash_stream_new(struct io_stream **out, struct io_stream *below, struct hash *h, struct error *e)
+{
+	static const struct io_stream_ops ops = {hash_append, hash_stream_finish, hash_stream_close};
+	struct hash_stream *s = mem_calloc(1, sizeof *s, "stream", e);
+	if (!s)
+		return -1;
+	s->base.ops = &ops;
+	s->base.name = mem_strdup(below->name, e);
+	s->below = below;
+	s->hash = h;
+	*out = &s->base;
+	return s->base.name ? 0 : (hash_stream_close(&s->base), -1);
+}

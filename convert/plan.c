@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * plan: the first stage of the pipeline. Walks the sources' merged extents once, in guest order, and cuts them into jobs
+ * that begin and end at multiples of the target's unit, so that every target cluster belongs to one job.
+ */
+#include "convert/internal.h"
+
+/* A skip or clone run at least this long ends a data job early; shorter ones travel inside it. */
+static const uint64_t long_run = 256 << 10;
+static const uint64_t clone_max = 1ull << 30; /* so that progress moves and cancelling is heard */
+
+static struct source *plan_source(struct plan *p, uint64_t pos)
+{
+	for (unsigned i = 0; i < p->source_count; i++)
+		if (pos < p->sources[i].start + p->sources[i].len)
+			return &p->sources[i];
+	return NULL;
+}
+
+/* The extent at `pos` of the target's guest space; what rounds a source up to whole sectors reads as zeros. */
+static int plan_extent(struct plan *p, uint64_t pos, uint64_t end, struct extent *x, struct error *e)
+{
+	struct source *s = plan_source(p, pos);
+	uint64_t in_source = pos - s->start, source_end = min_u64(end - s->start, s->len);
+	if (in_source >= s->chain->size) {
+		*x = (struct extent){.start = pos, .len = source_end - in_source, .kind = EXTENT_ABSENT};
+		return 0;
+	}
+	if (walk_extent(s->walk, in_source, min_u64(source_end, s->chain->size), x, e) < 0)
+		return err_prefix(e, "%s", s->chain->layers[0].path);
+	x->start = pos;
+	return 0;
+}
+
+static bool is_skip(const struct plan *p, const struct extent *x)
+{
+	return plan_absent(p, x) || x->kind == EXTENT_ABSENT || x->kind == EXTENT_ZERO;
+}
+
+/* How much of the extent, from its start, could be shared with the target. */
+static uint64_t clone_span(const struct plan *p, const struct extent *x)
+{
+	if (!p->clone || x->kind != EXTENT_DATA || plan_absent(p, x) || !(x->file->caps & IO_CAN_CLONE))
+		return 0;
+	if (x->start % p->unit || x->start % p->clone_align || x->host % p->clone_align || x->host >= x->file->size)
+		return 0;
+	uint64_t in_file = min_u64(x->len, x->file->size - x->host);
+	return min_u64(in_file - in_file % max_u64(p->unit, p->clone_align), clone_max);
+}
+
+/* How much of the extent, from its start, is whole units of nothing to copy. */
+static uint64_t skip_span(const struct plan *p, const struct extent *x)
+{
+	if (p->write_zeros || !is_skip(p, x))
+		return 0;
+	return x->start + x->len == p->total ? x->len : x->len - x->len % p->unit;
+}
+
+/* Collects extents until the job is full or a long run begins at one of its units. */
+static int plan_data(struct plan *p, struct job *job, struct error *e)
+{
+	uint64_t end = min_u64(job->guest + p->job_bytes, p->total), pos = job->guest;
+	while (pos < end) {
+		struct extent x;
+		/* looks past the job's end, so that a long run is seen as one */
+		if (plan_extent(p, pos, min_u64(end + long_run, p->total), &x, e) < 0)
+			return -1;
+		bool at_unit = pos > job->guest && pos % p->unit == 0;
+		if (at_unit && (skip_span(p, &x) >= long_run || clone_span(p, &x) >= long_run))
+			break;
+		x.len = min_u64(x.len, end - pos);
+		job->extents[job->extent_count++] = x;
+		pos += x.len;
+	}
+	job->len = pos - job->guest;
+	return 1;
+}
+
+int plan_next(struct plan *p, struct job *job, struct error *e)
+{
+	if (p->pos >= p->total)
+		return 0;
+	job->guest = p->pos;
+	job->stage = STAGE_READ;
+	job->extent_count = 0;
+	struct extent x;
+	if (plan_extent(p, p->pos, p->total, &x, e) < 0)
+		return -1;
+	uint64_t skip = skip_span(p, &x), clone = clone_span(p, &x);
+	if (skip) {
+		job->kind = JOB_SKIP;
+		job->skip_as = plan_absent(p, &x) ? PIECE_ABSENT : PIECE_ZERO;
+		job->len = skip;
+	} else if (clone) {
+		job->kind = JOB_CLONE;
+		job->len = clone;
+		job->extents[job->extent_count++] = x;
+	} else {
+		job->kind = JOB_DATA;
+		if (plan_data(p, job, e) < 0)
+			return -1;
+	}
+	p->pos += job->len;
+	return 1;
+}
