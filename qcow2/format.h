@@ -48,7 +48,7 @@ struct header {
 	uint64_t backing_offset;
 	uint32_t backing_len;
 	uint32_t cluster_bits;
-	uint64_t size; /* virtual size, bytes */
+	uint64_t size; /* virtual size, bytes; decoded as whole sectors of 512, as QEMU takes it (FORMAT.md §3.1) */
 	uint32_t crypt_method;
 	uint32_t l1_entries;
 	uint64_t l1_offset;
@@ -200,7 +200,7 @@ int bitmap_entry_decode(const struct geometry *g, const uint8_t *buf, size_t len
 	struct error *e);
 /* Encodes without extra data; returns the entry's bytes, 0 when it does not fit. */
 size_t bitmap_entry_encode(const struct bitmap_entry *b, uint8_t *buf, size_t cap);
-/* Entries that the table of a bitmap over a disk of `disk_size` bytes has; less is corrupt unless the bitmap is in use. */
+/* Entries that the table of a bitmap over a disk of `disk_size` bytes must have, unless the bitmap is in use. */
 uint64_t bitmap_table_entries(const struct geometry *g, unsigned granularity_bits, uint64_t disk_size);
 /* One entry of a bitmap table: offset of a data cluster, or 0 with *all_ones telling the value of the whole cluster. */
 int bitmap_table_entry_decode(const struct geometry *g, uint64_t raw, uint64_t *host, bool *all_ones, struct error *e);

@@ -28,7 +28,7 @@ enum {
 	AT_COMPRESSION_TYPE = 104,
 };
 
-enum { MIN_V3_BYTES = 104, V2_REFCOUNT_ORDER = 4, MIN_EXTENDED_L2_CLUSTER_BITS = 14 };
+enum { MIN_V3_BYTES = 104, V2_REFCOUNT_ORDER = 4, MIN_EXTENDED_L2_CLUSTER_BITS = 14, SECTOR = 512 };
 
 static void decode_fields_v2(const uint8_t *buf, struct header *h)
 {
@@ -164,7 +164,10 @@ int header_decode(const uint8_t *buf, size_t len, struct header *h, struct error
 		return err_set(e, ERR_CORRUPT, "header: header_length %u is more than a cluster", h->header_length);
 	if (check_features(h, e) || check_backing_name(h, e))
 		return -1;
-	return check_tables(h, e);
+	if (check_tables(h, e))
+		return -1;
+	h->size = align_down(h->size, SECTOR);
+	return 0;
 }
 
 size_t header_encode(const struct header *h, uint8_t *buf)
