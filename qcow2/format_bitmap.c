@@ -29,7 +29,8 @@ static int check_table(const struct geometry *g, const struct bitmap_entry *b, s
 		(uint64_t)b->table_entries << g->cluster_bits > QCOW2_MAX_BITMAP_BYTES)
 		return err_set(e, ERR_LIMIT, "bitmap: table of %u entries is too large", b->table_entries);
 	if (b->table_offset > INT64_MAX - b->table_entries * UINT64_C(8))
-		return err_set(e, ERR_CORRUPT, "bitmap: table at 0x%llx ends beyond 2^63", (unsigned long long)b->table_offset);
+		return err_set(e, ERR_CORRUPT, "bitmap: table at 0x%llx ends beyond 2^63",
+			(unsigned long long)b->table_offset);
 	return 0;
 }
 
@@ -43,13 +44,15 @@ static int check_kind(const struct bitmap_entry *b, struct error *e)
 		return err_set(e, ERR_CORRUPT, "bitmap: granularity_bits %u not in %d..%d", b->granularity_bits,
 			QCOW2_MIN_GRANULARITY_BITS, QCOW2_MAX_GRANULARITY_BITS);
 	if (b->name_len == 0 || b->name_len > QCOW2_MAX_BITMAP_NAME)
-		return err_set(e, ERR_CORRUPT, "bitmap: name of %u bytes, not 1..%d", b->name_len, QCOW2_MAX_BITMAP_NAME);
+		return err_set(e, ERR_CORRUPT, "bitmap: name of %u bytes, not 1..%d", b->name_len,
+			QCOW2_MAX_BITMAP_NAME);
 	if (b->extra_bytes != 0 && !(b->flags & BITMAP_EXTRA_COMPATIBLE))
 		return err_set(e, ERR_UNSUPPORTED, "bitmap: %u bytes of unknown extra data", b->extra_bytes);
 	return 0;
 }
 
-int bitmap_entry_decode(const struct geometry *g, const uint8_t *buf, size_t len, struct bitmap_entry *out, struct error *e)
+int bitmap_entry_decode(const struct geometry *g, const uint8_t *buf, size_t len, struct bitmap_entry *out,
+	struct error *e)
 {
 	uint64_t name_at, padded;
 
@@ -107,8 +110,10 @@ int bitmap_table_entry_decode(const struct geometry *g, uint64_t raw, uint64_t *
 	*host = raw & ENTRY_OFFSET_MASK;
 	*all_ones = raw & 1;
 	if (raw & TABLE_RESERVED || (*host != 0 && *all_ones))
-		return err_set(e, ERR_CORRUPT, "bitmap table entry 0x%016llx: reserved bits are set", (unsigned long long)raw);
+		return err_set(e, ERR_CORRUPT, "bitmap table entry 0x%016llx: reserved bits are set",
+			(unsigned long long)raw);
 	if (geometry_in_cluster(g, *host) != 0)
-		return err_set(e, ERR_CORRUPT, "bitmap table entry 0x%016llx: not cluster-aligned", (unsigned long long)raw);
+		return err_set(e, ERR_CORRUPT, "bitmap table entry 0x%016llx: not cluster-aligned",
+			(unsigned long long)raw);
 	return 0;
 }

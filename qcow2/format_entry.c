@@ -10,7 +10,8 @@
 enum { SECTOR = 512 };
 
 /* FORMAT.md §5.4 */
-static int decode_compressed(const struct geometry *g, bool has_data_file, uint64_t raw, struct l2_entry *out, struct error *e)
+static int decode_compressed(const struct geometry *g, bool has_data_file, uint64_t raw, struct l2_entry *out,
+	struct error *e)
 {
 	uint64_t sectors = ((raw & ~(ENTRY_COPIED | ENTRY_COMPRESSED)) >> g->csize_shift) + 1;
 
@@ -18,10 +19,12 @@ static int decode_compressed(const struct geometry *g, bool has_data_file, uint6
 	out->host = raw & ((1ull << g->csize_shift) - 1);
 	out->csize = (uint32_t)(sectors * SECTOR - out->host % SECTOR);
 	if (has_data_file)
-		return err_set(e, ERR_CORRUPT, "L2 entry 0x%016llx: compressed cluster in an image with an external data file",
+		return err_set(e, ERR_CORRUPT,
+			"L2 entry 0x%016llx: compressed cluster in an image with an external data file",
 			(unsigned long long)raw);
 	if (out->host >= HOST_LIMIT)
-		return err_set(e, ERR_CORRUPT, "L2 entry 0x%016llx: compressed cluster beyond 2^56", (unsigned long long)raw);
+		return err_set(e, ERR_CORRUPT, "L2 entry 0x%016llx: compressed cluster beyond 2^56",
+			(unsigned long long)raw);
 	return 0;
 }
 
@@ -32,10 +35,12 @@ static int decode_extended(uint64_t raw, uint64_t bitmap, bool has_host, struct 
 	out->alloc = (uint32_t)bitmap;
 	out->zero = (uint32_t)(bitmap >> 32);
 	if (out->alloc & out->zero)
-		return err_set(e, ERR_CORRUPT, "L2 entry 0x%016llx: subcluster bitmap 0x%016llx says data and zero at once",
+		return err_set(e, ERR_CORRUPT,
+			"L2 entry 0x%016llx: subcluster bitmap 0x%016llx says data and zero at once",
 			(unsigned long long)raw, (unsigned long long)bitmap);
 	if (out->alloc && !has_host)
-		return err_set(e, ERR_CORRUPT, "L2 entry 0x%016llx: subcluster bitmap 0x%016llx has data but no host cluster",
+		return err_set(e, ERR_CORRUPT,
+			"L2 entry 0x%016llx: subcluster bitmap 0x%016llx has data but no host cluster",
 			(unsigned long long)raw, (unsigned long long)bitmap);
 	return 0;
 }
@@ -61,7 +66,7 @@ int l2_entry_decode(const struct geometry *g, unsigned version, bool has_data_fi
 {
 	bool has_host;
 
-	*out = (struct l2_entry){ .copied = raw & ENTRY_COPIED };
+	*out = (struct l2_entry){.copied = raw & ENTRY_COPIED};
 	if (raw & ENTRY_COMPRESSED)
 		return decode_compressed(g, has_data_file, raw, out, e);
 	out->host = raw & ENTRY_OFFSET_MASK;

@@ -22,8 +22,8 @@ int extension_next(const uint8_t *buf, size_t end, size_t *pos, struct extension
 	out->len = get_be32(buf + at + 4);
 	out->data = buf + at + FRAME_BYTES;
 	if (out->len > left - FRAME_BYTES)
-		return err_set(e, ERR_CORRUPT, "header extension 0x%08x at 0x%zx: length %u, only %zu bytes left", out->type,
-			at, out->len, left - FRAME_BYTES);
+		return err_set(e, ERR_CORRUPT, "header extension 0x%08x at 0x%zx: length %u, only %zu bytes left",
+			out->type, at, out->len, left - FRAME_BYTES);
 	if (out->type == EXT_END)
 		return 0;
 	*pos = at + FRAME_BYTES + align_up(out->len, 8);
@@ -68,14 +68,14 @@ size_t feature_table_encode(uint8_t *buf, size_t cap)
 		uint8_t kind, bit;
 		const char *name;
 	} rows[] = {
-		{ 0, 0, "dirty bit" },
-		{ 0, 1, "corrupt bit" },
-		{ 0, 2, "external data file" },
-		{ 0, 3, "compression type" },
-		{ 0, 4, "extended L2 entries" },
-		{ 1, 0, "lazy refcounts" },
-		{ 2, 0, "bitmaps" },
-		{ 2, 1, "raw external data" },
+		{0, 0, "dirty bit"},
+		{0, 1, "corrupt bit"},
+		{0, 2, "external data file"},
+		{0, 3, "compression type"},
+		{0, 4, "extended L2 entries"},
+		{1, 0, "lazy refcounts"},
+		{2, 0, "bitmaps"},
+		{2, 1, "raw external data"},
 	};
 	size_t count = sizeof rows / sizeof rows[0];
 
@@ -92,10 +92,12 @@ size_t feature_table_encode(uint8_t *buf, size_t cap)
 	return count * FEATURE_BYTES;
 }
 
-int bitmaps_extension_decode(const struct extension *x, uint32_t cluster_size, struct bitmaps_extension *out, struct error *e)
+int bitmaps_extension_decode(const struct extension *x, uint32_t cluster_size, struct bitmaps_extension *out,
+	struct error *e)
 {
 	if (x->len != QCOW2_BITMAPS_EXTENSION_BYTES)
-		return err_set(e, ERR_CORRUPT, "bitmaps extension: length %u is not %d", x->len, QCOW2_BITMAPS_EXTENSION_BYTES);
+		return err_set(e, ERR_CORRUPT, "bitmaps extension: length %u is not %d", x->len,
+			QCOW2_BITMAPS_EXTENSION_BYTES);
 	out->count = get_be32(x->data);
 	out->directory_bytes = get_be64(x->data + 8);
 	out->directory_offset = get_be64(x->data + 16);
@@ -104,7 +106,8 @@ int bitmaps_extension_decode(const struct extension *x, uint32_t cluster_size, s
 	if (out->count == 0)
 		return err_set(e, ERR_CORRUPT, "bitmaps extension: it says that there are no bitmaps");
 	if (out->count > QCOW2_MAX_BITMAPS)
-		return err_set(e, ERR_LIMIT, "bitmaps extension: %u bitmaps are more than %d", out->count, QCOW2_MAX_BITMAPS);
+		return err_set(e, ERR_LIMIT, "bitmaps extension: %u bitmaps are more than %d", out->count,
+			QCOW2_MAX_BITMAPS);
 	if (out->directory_bytes > QCOW2_MAX_BITMAP_DIRECTORY_BYTES)
 		return err_set(e, ERR_LIMIT, "bitmaps extension: directory of %llu bytes is larger than %d",
 			(unsigned long long)out->directory_bytes, QCOW2_MAX_BITMAP_DIRECTORY_BYTES);

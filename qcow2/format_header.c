@@ -60,8 +60,8 @@ static int decode_fields_v3(const uint8_t *buf, size_t len, struct header *h, st
 	h->refcount_order = get_be32(buf + AT_REFCOUNT_ORDER);
 	h->header_length = get_be32(buf + AT_HEADER_LENGTH);
 	if (h->header_length < MIN_V3_BYTES || h->header_length % 8 != 0)
-		return err_set(e, ERR_CORRUPT, "header: header_length %u is not a multiple of 8 from %d on", h->header_length,
-			MIN_V3_BYTES);
+		return err_set(e, ERR_CORRUPT, "header: header_length %u is not a multiple of 8 from %d on",
+			h->header_length, MIN_V3_BYTES);
 	if (h->header_length > MIN_V3_BYTES) {
 		if (len < QCOW2_HEADER_V3_BYTES)
 			return err_set(e, ERR_CORRUPT, "header: file ends after %zu bytes, header_length is %u", len,
@@ -99,8 +99,8 @@ static int check_backing_name(const struct header *h, struct error *e)
 		return err_set(e, ERR_CORRUPT, "header: backing file name at 0x%llx is outside the first cluster",
 			(unsigned long long)h->backing_offset);
 	if (h->backing_len > QCOW2_MAX_BACKING_NAME || h->backing_len > cluster_size - h->backing_offset)
-		return err_set(e, ERR_CORRUPT, "header: backing file name of %u bytes at 0x%llx is too long", h->backing_len,
-			(unsigned long long)h->backing_offset);
+		return err_set(e, ERR_CORRUPT, "header: backing file name of %u bytes at 0x%llx is too long",
+			h->backing_len, (unsigned long long)h->backing_offset);
 	return 0;
 }
 
@@ -119,10 +119,11 @@ int l1_table_check(const struct geometry *g, uint64_t host, uint32_t entries, ui
 	uint64_t needed = geometry_l1_entries(g, disk_size);
 
 	if (entries > QCOW2_MAX_L1_BYTES / 8)
-		return err_set(e, ERR_LIMIT, "L1 table of %u entries is larger than %d bytes", entries, QCOW2_MAX_L1_BYTES);
+		return err_set(e, ERR_LIMIT, "L1 table of %u entries is larger than %d bytes", entries,
+			QCOW2_MAX_L1_BYTES);
 	if (entries < needed)
-		return err_set(e, ERR_CORRUPT, "L1 table of %u entries is too small, the size of %llu needs %llu", entries,
-			(unsigned long long)disk_size, (unsigned long long)needed);
+		return err_set(e, ERR_CORRUPT, "L1 table of %u entries is too small, the size of %llu needs %llu",
+			entries, (unsigned long long)disk_size, (unsigned long long)needed);
 	return check_range(g, "L1 table", host, entries * UINT64_C(8), e);
 }
 
@@ -139,7 +140,8 @@ static int check_tables(const struct header *h, struct error *e)
 	if (check_range(&g, "refcount table", h->reftable_offset, (uint64_t)h->reftable_clusters << h->cluster_bits, e))
 		return -1;
 	if (h->snapshot_count > QCOW2_MAX_SNAPSHOTS)
-		return err_set(e, ERR_LIMIT, "header: %u snapshots are more than %d", h->snapshot_count, QCOW2_MAX_SNAPSHOTS);
+		return err_set(e, ERR_LIMIT, "header: %u snapshots are more than %d", h->snapshot_count,
+			QCOW2_MAX_SNAPSHOTS);
 	if (check_range(&g, "snapshot table", h->snapshots_offset,
 		    (uint64_t)h->snapshot_count * QCOW2_SNAPSHOT_ENTRY_BYTES, e))
 		return -1;

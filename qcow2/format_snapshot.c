@@ -44,7 +44,7 @@ int snapshot_entry_decode(const uint8_t *buf, size_t len, struct snapshot_entry 
 {
 	size_t id_at, end;
 
-	*out = (struct snapshot_entry){ .icount = UINT64_MAX, .bytes = QCOW2_SNAPSHOT_ENTRY_BYTES };
+	*out = (struct snapshot_entry){.icount = UINT64_MAX, .bytes = QCOW2_SNAPSHOT_ENTRY_BYTES};
 	if (len < QCOW2_SNAPSHOT_ENTRY_BYTES)
 		return 1;
 	out->l1_offset = get_be64(buf + AT_L1_OFFSET);
@@ -57,8 +57,8 @@ int snapshot_entry_decode(const uint8_t *buf, size_t len, struct snapshot_entry 
 	out->vm_state_bytes = get_be32(buf + AT_VM_STATE_32);
 	out->extra_bytes = get_be32(buf + AT_EXTRA_BYTES);
 	if (out->extra_bytes > QCOW2_MAX_SNAPSHOT_EXTRA)
-		return err_set(e, ERR_LIMIT, "snapshot entry: %u bytes of extra data are more than %d", out->extra_bytes,
-			QCOW2_MAX_SNAPSHOT_EXTRA);
+		return err_set(e, ERR_LIMIT, "snapshot entry: %u bytes of extra data are more than %d",
+			out->extra_bytes, QCOW2_MAX_SNAPSHOT_EXTRA);
 	id_at = QCOW2_SNAPSHOT_ENTRY_BYTES + (size_t)out->extra_bytes;
 	end = id_at + out->id_len + out->name_len;
 	out->bytes = align_up(end, 8);

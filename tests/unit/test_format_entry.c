@@ -19,42 +19,43 @@ static const struct {
 	uint64_t host;
 	uint32_t alloc, zero;
 } cases[] = {
-	{ "empty", 3, 0, 0, 0, 0, 0, CLUSTER_UNALLOCATED, 0, 0, 0 },
-	{ "copied alone means nothing", 3, 0, 0, C, 0, 0, CLUSTER_UNALLOCATED, 0, 0, 0 },
-	{ "copied at 0 in a data file", 3, 0, 1, C, 0, 0, CLUSTER_NORMAL, 0, 1, 0 },
-	{ "data file, not copied at 0", 3, 0, 1, 0, 0, 0, CLUSTER_UNALLOCATED, 0, 0, 0 },
-	{ "normal", 3, 0, 0, C | HOST, 0, 0, CLUSTER_NORMAL, HOST, 1, 0 },
-	{ "normal, shared", 2, 0, 0, HOST, 0, 0, CLUSTER_NORMAL, HOST, 1, 0 },
-	{ "reserved bits are ignored", 3, 0, 0, HOST | ENTRY_L2_RESERVED, 0, 0, CLUSTER_NORMAL, HOST, 1, 0 },
-	{ "highest host", 3, 0, 0, 0x00ffffffffff0000, 0, 0, CLUSTER_NORMAL, 0x00ffffffffff0000, 1, 0 },
-	{ "unaligned", 3, 0, 0, HOST + 512, 0, -1, 0, 0, 0, 0 },
-	{ "zero", 3, 0, 0, 1, 0, 0, CLUSTER_ZERO_PLAIN, 0, 0, 1 },
-	{ "zero keeping its cluster", 3, 0, 0, C | HOST | 1, 0, 0, CLUSTER_ZERO_ALLOC, HOST, 0, 1 },
-	{ "zero, unaligned", 3, 0, 0, (HOST + 512) | 1, 0, -1, 0, 0, 0, 0 },
-	{ "zero in version 2", 2, 0, 0, 1, 0, -1, 0, 0, 0, 0 },
-	{ "zero with a cluster in version 2", 2, 0, 0, HOST | 1, 0, -1, 0, 0, 0, 0 },
-	{ "zero in a data file at 0", 3, 0, 1, C | 1, 0, 0, CLUSTER_ZERO_PLAIN, 0, 0, 1 },
-	{ "compressed in a data file", 3, 0, 1, ENTRY_COMPRESSED | HOST, 0, -1, 0, 0, 0, 0 },
+	{"empty", 3, 0, 0, 0, 0, 0, CLUSTER_UNALLOCATED, 0, 0, 0},
+	{"copied alone means nothing", 3, 0, 0, C, 0, 0, CLUSTER_UNALLOCATED, 0, 0, 0},
+	{"copied at 0 in a data file", 3, 0, 1, C, 0, 0, CLUSTER_NORMAL, 0, 1, 0},
+	{"data file, not copied at 0", 3, 0, 1, 0, 0, 0, CLUSTER_UNALLOCATED, 0, 0, 0},
+	{"normal", 3, 0, 0, C | HOST, 0, 0, CLUSTER_NORMAL, HOST, 1, 0},
+	{"normal, shared", 2, 0, 0, HOST, 0, 0, CLUSTER_NORMAL, HOST, 1, 0},
+	{"reserved bits are ignored", 3, 0, 0, HOST | ENTRY_L2_RESERVED, 0, 0, CLUSTER_NORMAL, HOST, 1, 0},
+	{"highest host", 3, 0, 0, 0x00ffffffffff0000, 0, 0, CLUSTER_NORMAL, 0x00ffffffffff0000, 1, 0},
+	{"unaligned", 3, 0, 0, HOST + 512, 0, -1, 0, 0, 0, 0},
+	{"zero", 3, 0, 0, 1, 0, 0, CLUSTER_ZERO_PLAIN, 0, 0, 1},
+	{"zero keeping its cluster", 3, 0, 0, C | HOST | 1, 0, 0, CLUSTER_ZERO_ALLOC, HOST, 0, 1},
+	{"zero, unaligned", 3, 0, 0, (HOST + 512) | 1, 0, -1, 0, 0, 0, 0},
+	{"zero in version 2", 2, 0, 0, 1, 0, -1, 0, 0, 0, 0},
+	{"zero with a cluster in version 2", 2, 0, 0, HOST | 1, 0, -1, 0, 0, 0, 0},
+	{"zero in a data file at 0", 3, 0, 1, C | 1, 0, 0, CLUSTER_ZERO_PLAIN, 0, 0, 1},
+	{"compressed in a data file", 3, 0, 1, ENTRY_COMPRESSED | HOST, 0, -1, 0, 0, 0, 0},
 
-	{ "extended: empty", 3, 1, 0, 0, 0, 0, CLUSTER_UNALLOCATED, 0, 0, 0 },
-	{ "extended: all data", 3, 1, 0, C | HOST, 0xffffffff, 0, CLUSTER_NORMAL, HOST, 0xffffffff, 0 },
-	{ "extended: host without data", 3, 1, 0, HOST, 0, 0, CLUSTER_NORMAL, HOST, 0, 0 },
-	{ "extended: mixed", 3, 1, 0, HOST, 0xf0000000000000f0, 0, CLUSTER_NORMAL, HOST, 0xf0, 0xf0000000 },
-	{ "extended: zeros, no host", 3, 1, 0, 0, 0xffffffff00000000, 0, CLUSTER_UNALLOCATED, 0, 0, 0xffffffff },
-	{ "extended: zeros with host", 3, 1, 0, HOST, 0xffffffff00000000, 0, CLUSTER_NORMAL, HOST, 0, 0xffffffff },
-	{ "extended: bit 0 is not the zero flag", 3, 1, 0, HOST | 1, 0xffffffff, 0, CLUSTER_NORMAL, HOST, 0xffffffff, 0 },
-	{ "extended: data without host", 3, 1, 0, 0, 1, -1, 0, 0, 0, 0 },
-	{ "extended: data at 0 in a data file", 3, 1, 1, C, 1, 0, CLUSTER_NORMAL, 0, 1, 0 },
-	{ "extended: data and zero at once", 3, 1, 0, HOST, 0x8000000080000000, -1, 0, 0, 0, 0 },
-	{ "extended: unaligned", 3, 1, 0, HOST + 512, 0xffffffff, -1, 0, 0, 0, 0 },
-	{ "extended: compressed, bitmap ignored", 3, 1, 0, ENTRY_COMPRESSED | HOST, UINT64_MAX, 0, CLUSTER_COMPRESSED, HOST, 0, 0 },
+	{"extended: empty", 3, 1, 0, 0, 0, 0, CLUSTER_UNALLOCATED, 0, 0, 0},
+	{"extended: all data", 3, 1, 0, C | HOST, 0xffffffff, 0, CLUSTER_NORMAL, HOST, 0xffffffff, 0},
+	{"extended: host without data", 3, 1, 0, HOST, 0, 0, CLUSTER_NORMAL, HOST, 0, 0},
+	{"extended: mixed", 3, 1, 0, HOST, 0xf0000000000000f0, 0, CLUSTER_NORMAL, HOST, 0xf0, 0xf0000000},
+	{"extended: zeros, no host", 3, 1, 0, 0, 0xffffffff00000000, 0, CLUSTER_UNALLOCATED, 0, 0, 0xffffffff},
+	{"extended: zeros with host", 3, 1, 0, HOST, 0xffffffff00000000, 0, CLUSTER_NORMAL, HOST, 0, 0xffffffff},
+	{"extended: bit 0 is not the zero flag", 3, 1, 0, HOST | 1, 0xffffffff, 0, CLUSTER_NORMAL, HOST, 0xffffffff, 0},
+	{"extended: data without host", 3, 1, 0, 0, 1, -1, 0, 0, 0, 0},
+	{"extended: data at 0 in a data file", 3, 1, 1, C, 1, 0, CLUSTER_NORMAL, 0, 1, 0},
+	{"extended: data and zero at once", 3, 1, 0, HOST, 0x8000000080000000, -1, 0, 0, 0, 0},
+	{"extended: unaligned", 3, 1, 0, HOST + 512, 0xffffffff, -1, 0, 0, 0, 0},
+	{"extended: compressed, bitmap ignored", 3, 1, 0, ENTRY_COMPRESSED | HOST, UINT64_MAX, 0, CLUSTER_COMPRESSED,
+		HOST, 0, 0},
 };
 
 START_TEST(an_l2_entry_is_judged)
 {
 	struct geometry g;
 	struct l2_entry out;
-	struct error e = { .msg = "" };
+	struct error e = {.msg = ""};
 	int rc;
 
 	geometry_init(&g, 16, 4, cases[_i].extended);
@@ -178,7 +179,7 @@ END_TEST
 
 START_TEST(narrow_refcounts_begin_at_the_low_bit)
 {
-	static const uint8_t block[] = { 0x21, 0x43, 0x65, 0x87, 0xa9, 0xcb, 0xed, 0x0f };
+	static const uint8_t block[] = {0x21, 0x43, 0x65, 0x87, 0xa9, 0xcb, 0xed, 0x0f};
 
 	ck_assert_uint_eq(refcount_get(block, 0, 0), 1);
 	ck_assert_uint_eq(refcount_get(block, 0, 5), 1);

@@ -42,8 +42,16 @@ START_TEST(an_extension_must_end_in_time)
 		size_t end;
 		int rc;
 	} cases[] = {
-		{ 8, 16, 1 }, { 9, 17, 1 }, { 9, 16, -1 }, { 8, 8, -1 }, { 0, 8, 1 }, { 0, 7, -1 }, { 0, 1, -1 }, { 0, 0, 0 },
-		{ UINT32_MAX, 32, -1 }, { UINT32_MAX - 7, 32, -1 },
+		{8, 16, 1},
+		{9, 17, 1},
+		{9, 16, -1},
+		{8, 8, -1},
+		{0, 8, 1},
+		{0, 7, -1},
+		{0, 1, -1},
+		{0, 0, 0},
+		{UINT32_MAX, 32, -1},
+		{UINT32_MAX - 7, 32, -1},
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -67,7 +75,7 @@ END_TEST
 
 START_TEST(a_start_behind_the_end_is_the_end)
 {
-	uint8_t buf[8] = { 1 };
+	uint8_t buf[8] = {1};
 	struct extension x;
 	struct error e;
 	size_t pos = 112;
@@ -78,7 +86,7 @@ END_TEST
 
 START_TEST(an_extension_that_does_not_fit_is_not_written)
 {
-	uint8_t buf[24] = { 0 };
+	uint8_t buf[24] = {0};
 
 	ck_assert_uint_eq(extension_encode(buf, 24, 0, 1, "0123456789abcdef", 16), 24);
 	ck_assert_uint_eq(extension_encode(buf, 24, 0, 1, "0123456789abcdefg", 17), 0);
@@ -94,11 +102,17 @@ START_TEST(features_have_names)
 		unsigned kind, bit;
 		const char *name;
 	} cases[] = {
-		{ 0, 0, "dirty bit" },          { 0, 1, "corrupt bit" },    { 0, 2, "external data file" }, { 0, 3, "compression type" },
-		{ 0, 4, "extended L2 entries" }, { 1, 0, "lazy refcounts" }, { 2, 0, "bitmaps" },            { 2, 1, "raw external data" },
+		{0, 0, "dirty bit"},
+		{0, 1, "corrupt bit"},
+		{0, 2, "external data file"},
+		{0, 3, "compression type"},
+		{0, 4, "extended L2 entries"},
+		{1, 0, "lazy refcounts"},
+		{2, 0, "bitmaps"},
+		{2, 1, "raw external data"},
 	};
 	uint8_t buf[1000];
-	struct extension x = { .type = EXT_FEATURE_NAMES, .data = buf };
+	struct extension x = {.type = EXT_FEATURE_NAMES, .data = buf};
 	char name[47];
 
 	x.len = (uint32_t)feature_table_encode(buf, sizeof buf);
@@ -118,7 +132,7 @@ END_TEST
 START_TEST(a_feature_name_is_safe_to_print)
 {
 	uint8_t row[48];
-	struct extension x = { .type = EXT_FEATURE_NAMES, .len = 48, .data = row };
+	struct extension x = {.type = EXT_FEATURE_NAMES, .len = 48, .data = row};
 	char name[47];
 
 	memset(row, 'a', sizeof row);
@@ -138,24 +152,24 @@ static const struct {
 	uint64_t bytes, offset;
 	enum err_code code;
 } bitmaps_cases[] = {
-	{ "good", 1, 0, 24, 0x10000, ERR_OK },
-	{ "most", 65535, 0, 64 << 20, 0x10000, ERR_OK },
-	{ "none", 0, 0, 24, 0x10000, ERR_CORRUPT },
-	{ "too many", 65536, 0, 64 << 20, 0x10000, ERR_LIMIT },
-	{ "reserved field", 1, 1, 32, 0x10000, ERR_CORRUPT },
-	{ "directory too large", 1, 0, (64 << 20) + 1, 0x10000, ERR_LIMIT },
-	{ "directory too small", 2, 0, 47, 0x10000, ERR_CORRUPT },
-	{ "unaligned", 1, 0, 32, 0x10200, ERR_CORRUPT },
-	{ "at 0", 1, 0, 32, 0, ERR_CORRUPT },
-	{ "beyond 2^63", 1, 0, 1 << 20, (1ull << 63) - 65536, ERR_CORRUPT },
-	{ "at 2^64-64k", 1, 0, 32, 0xffffffffffff0000, ERR_CORRUPT },
+	{"good", 1, 0, 24, 0x10000, ERR_OK},
+	{"most", 65535, 0, 64 << 20, 0x10000, ERR_OK},
+	{"none", 0, 0, 24, 0x10000, ERR_CORRUPT},
+	{"too many", 65536, 0, 64 << 20, 0x10000, ERR_LIMIT},
+	{"reserved field", 1, 1, 32, 0x10000, ERR_CORRUPT},
+	{"directory too large", 1, 0, (64 << 20) + 1, 0x10000, ERR_LIMIT},
+	{"directory too small", 2, 0, 47, 0x10000, ERR_CORRUPT},
+	{"unaligned", 1, 0, 32, 0x10200, ERR_CORRUPT},
+	{"at 0", 1, 0, 32, 0, ERR_CORRUPT},
+	{"beyond 2^63", 1, 0, 1 << 20, (1ull << 63) - 65536, ERR_CORRUPT},
+	{"at 2^64-64k", 1, 0, 32, 0xffffffffffff0000, ERR_CORRUPT},
 };
 
 START_TEST(the_bitmaps_extension_is_judged)
 {
-	struct bitmaps_extension in = { bitmaps_cases[_i].count, bitmaps_cases[_i].bytes, bitmaps_cases[_i].offset }, out;
+	struct bitmaps_extension in = {bitmaps_cases[_i].count, bitmaps_cases[_i].bytes, bitmaps_cases[_i].offset}, out;
 	uint8_t buf[24];
-	struct extension x = { EXT_BITMAPS, 24, buf };
+	struct extension x = {EXT_BITMAPS, 24, buf};
 	struct error e;
 	int rc;
 

@@ -99,7 +99,7 @@ END_TEST
 
 START_TEST(extra_data_has_a_limit)
 {
-	uint8_t buf[40] = { 0 };
+	uint8_t buf[40] = {0};
 	struct snapshot_entry out;
 	struct error e;
 
@@ -164,36 +164,36 @@ static const struct {
 	uint64_t value;
 	enum err_code code;
 } cases[] = {
-	{ "no table", 0, 8, 0, ERR_CORRUPT },
-	{ "table unaligned", 0, 8, 0x60200, ERR_CORRUPT },
-	{ "table beyond 2^63", 0, 8, 0xffffffffffff0000, ERR_CORRUPT },
-	{ "table empty", 8, 4, 0, ERR_CORRUPT },
-	{ "table for 512 MiB", 8, 4, 8192, ERR_OK },
-	{ "table for more", 8, 4, 8193, ERR_LIMIT },
-	{ "table of 2^32-1", 8, 4, UINT32_MAX, ERR_LIMIT },
-	{ "in use", 12, 4, BITMAP_IN_USE, ERR_OK },
-	{ "extra data may be ignored", 12, 4, BITMAP_EXTRA_COMPATIBLE, ERR_OK },
-	{ "unknown flag", 12, 4, 8, ERR_UNSUPPORTED },
-	{ "type 0", 16, 1, 0, ERR_UNSUPPORTED },
-	{ "type 2", 16, 1, 2, ERR_UNSUPPORTED },
-	{ "granularity 256", 17, 1, 8, ERR_CORRUPT },
-	{ "granularity 512", 17, 1, 9, ERR_OK },
-	{ "granularity 2^31", 17, 1, 31, ERR_OK },
-	{ "granularity 2^32", 17, 1, 32, ERR_CORRUPT },
-	{ "granularity 2^255", 17, 1, 255, ERR_CORRUPT },
-	{ "no name", 18, 2, 0, ERR_CORRUPT },
-	{ "name of 1023 bytes", 18, 2, 1023, ERR_OK },
-	{ "name of 1024 bytes", 18, 2, 1024, ERR_CORRUPT },
-	{ "extra data", 20, 4, 8, ERR_UNSUPPORTED },
-	{ "extra data beyond the directory", 20, 4, UINT32_MAX, ERR_CORRUPT },
+	{"no table", 0, 8, 0, ERR_CORRUPT},
+	{"table unaligned", 0, 8, 0x60200, ERR_CORRUPT},
+	{"table beyond 2^63", 0, 8, 0xffffffffffff0000, ERR_CORRUPT},
+	{"table empty", 8, 4, 0, ERR_CORRUPT},
+	{"table for 512 MiB", 8, 4, 8192, ERR_OK},
+	{"table for more", 8, 4, 8193, ERR_LIMIT},
+	{"table of 2^32-1", 8, 4, UINT32_MAX, ERR_LIMIT},
+	{"in use", 12, 4, BITMAP_IN_USE, ERR_OK},
+	{"extra data may be ignored", 12, 4, BITMAP_EXTRA_COMPATIBLE, ERR_OK},
+	{"unknown flag", 12, 4, 8, ERR_UNSUPPORTED},
+	{"type 0", 16, 1, 0, ERR_UNSUPPORTED},
+	{"type 2", 16, 1, 2, ERR_UNSUPPORTED},
+	{"granularity 256", 17, 1, 8, ERR_CORRUPT},
+	{"granularity 512", 17, 1, 9, ERR_OK},
+	{"granularity 2^31", 17, 1, 31, ERR_OK},
+	{"granularity 2^32", 17, 1, 32, ERR_CORRUPT},
+	{"granularity 2^255", 17, 1, 255, ERR_CORRUPT},
+	{"no name", 18, 2, 0, ERR_CORRUPT},
+	{"name of 1023 bytes", 18, 2, 1023, ERR_OK},
+	{"name of 1024 bytes", 18, 2, 1024, ERR_CORRUPT},
+	{"extra data", 20, 4, 8, ERR_UNSUPPORTED},
+	{"extra data beyond the directory", 20, 4, UINT32_MAX, ERR_CORRUPT},
 };
 
 START_TEST(a_bitmap_entry_is_judged)
 {
 	struct bitmap_entry in = good_bitmap(), out;
 	struct geometry g;
-	uint8_t buf[2048] = { 0 };
-	struct error e = { .msg = "" };
+	uint8_t buf[2048] = {0};
+	struct error e = {.msg = ""};
 	int rc;
 
 	geometry_init(&g, 16, 4, false);
@@ -211,7 +211,7 @@ START_TEST(compatible_extra_data_is_skipped)
 {
 	struct bitmap_entry in = good_bitmap(), out;
 	struct geometry g;
-	uint8_t buf[40] = { 0 };
+	uint8_t buf[40] = {0};
 	struct error e;
 
 	geometry_init(&g, 16, 4, false);
