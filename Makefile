@@ -43,7 +43,7 @@ CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DQSNAP_VERSION='"$(V
 	$(OPT) $(WARN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all) $(DEFS_ALL) $(if $(CI),-Werror) $(CPPFLAGS) $(CFLAGS)
 LDFLAGS_ALL = -pthread $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS)
 
-.PHONY: all help clean deps unit test test-long interop demo bench install uninstall
+.PHONY: all help clean deps unit fuzz fuzz-corpus test test-long interop demo bench install uninstall
 all: $(if $(CLI_SRC),$(B)/qsnap) $(B)/libqsnap.so $(B)/libqsnap.a ## build/qsnap, build/libqsnap.so and build/libqsnap.a (the default)
 
 help: ## this list
@@ -89,6 +89,27 @@ $(B)/unit: $(UNIT_OBJ) $(B)/internal.a $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) -o $@ $(UNIT_OBJ) $(B)/internal.a $(LIBS) $$(pkg-config --libs check)
 unit: $(B)/unit ## build and run the unit tests
 	$(B)/unit
+
+# Fuzz targets: tests/fuzz/fuzz_NAME.c with its corpus in tests/fuzz/corpus/NAME. fuzz-corpus runs the corpus once, without
+# libFuzzer, in the sanitizer build that the other tests use; fuzz lets clang's libFuzzer look for more, FUZZ_SECONDS a target.
+FUZZ_SECONDS ?= 60
+FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ_ONLY ?= $(FUZZ_NAMES)
+FUZZ_OBJ := $(FUZZ_NAMES:%=$(B)/tests/fuzz/fuzz_%.o) $(B)/tests/fuzz/driver.o
+$(FUZZ_NAMES:%=$(B)/fuzz-driver-%): $(B)/fuzz-driver-%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/driver.o $(B)/internal.a
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+$(FUZZ_NAMES:%=$(B)/fuzz-%): $(B)/fuzz-%: $(B)/tests/fuzz/fuzz_%.o $(B)/internal.a
+	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+fuzz-corpus: ## run every fuzz target over its corpus, with sanitizers
+	+@$(MAKE) --no-print-directory B=build/asan SAN=address,undefined OPT="-O1 -g" \
+		$(FUZZ_ONLY:%=build/asan/fuzz-driver-%)
+	@set -e; for n in $(FUZZ_ONLY); do echo "fuzz corpus: $$n"; build/asan/fuzz-driver-$$n tests/fuzz/corpus/$$n; done
+fuzz: ## let libFuzzer work (FUZZ_SECONDS=60 each; FUZZ_ONLY='header entry' chooses); findings in build/fuzz
+	+@$(MAKE) --no-print-directory CC=clang B=build/fuzz SAN=fuzzer-no-link,address,undefined OPT="-O1 -g" \
+		$(FUZZ_ONLY:%=build/fuzz/fuzz-%)
+	@set -e; for n in $(FUZZ_ONLY); do mkdir -p build/fuzz/new/$$n; echo "fuzz: $$n"; \
+		build/fuzz/fuzz-$$n -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
+			-artifact_prefix=build/fuzz/$$n- build/fuzz/new/$$n tests/fuzz/corpus/$$n; done
 
 deps: ## install the Debian packages that building and testing need
 	scripts/deps build
@@ -136,4 +157,4 @@ uninstall: ## remove what install put there
 clean: ## remove the build folder
 	rm -rf $(B)
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d)
