@@ -15,6 +15,8 @@ struct conversion {
 	struct plan plan;
 	struct work work;
 	struct target *target, *data_target;
+	struct io *locked;      /* the file that the target replaces */
+	struct chain *existing; /* -n: the qcow2 image whose options the new one has */
 	struct convert_result *result;
 	unsigned threads;
 	bool new_file; /* the target starts empty and reads as zeros */
@@ -30,6 +32,8 @@ static void close_all(struct conversion *c)
 	free(c->plan.sources);
 	target_close(c->data_target);
 	target_close(c->target);
+	io_close(c->locked);
+	chain_close(c->existing);
 }
 
 static int open_sources(struct conversion *c, struct error *e)
@@ -317,7 +321,12 @@ static int open_targets(struct conversion *c, struct error *e)
 	const struct convert_opts *o = c->opts;
 	if (refuse_source_as_target(c, o->target, e) < 0 || refuse_source_as_target(c, c->create.data_file, e) < 0)
 		return -1;
-	if (target_open(&c->target, o->target, &o->target_opts, e) < 0)
+	struct target_opts opts = o->target_opts;
+	if (c->existing)
+		opts.in_place = false; /* a new image takes the old one's place */
+	else if (existing_lock(&c->locked, o->target, e) < 0)
+		return -1;
+	if (target_open(&c->target, o->target, &opts, e) < 0)
 		return -1;
 	c->new_file = target_is_new(c->target);
 	if (!c->create.data_file)
@@ -364,6 +373,8 @@ int convert_run(const struct convert_opts *o, struct convert_result *out, struct
 		r = o->compress && c.create.format == IMAGE_RAW
 			    ? err_set(e, ERR_USAGE, "Compression not supported for this file format")
 			    : image_create_check(&c.create, e);
+	if (r == 0 && o->in_place && c.create.format == IMAGE_QCOW2)
+		r = existing_qcow2(&c.existing, o->target, &c.create, e);
 	if (r == 0)
 		r = plan_backing(&c, e);
 	if (r == 0) {
