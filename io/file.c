@@ -1,57 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Regular files and block devices as an io. Opening one never blocks and never follows into anything else (FIFO, socket,
- * character device). Reads and writes go on over short counts and interruptions.
+ * character device).
  */
 #include "io/internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
-
-static int file_read(struct io *io, void *buf, size_t len, uint64_t off, struct error *e)
-{
-	struct io_file *f = io_file_of(io);
-	uint8_t *p = buf;
-	while (len) {
-		ssize_t n = pread(f->fd, p, min_u64(len, IO_CALL_MAX), (off_t)off);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_sys(e, errno, "%s: reading %zu bytes at %llu", io->name, len,
-				(unsigned long long)off);
-		if (n == 0)
-			return err_set(e, ERR_CHANGED, "%s: the file became shorter than %llu bytes while it was read",
-				io->name, (unsigned long long)(off + len));
-		p += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-static int file_write(struct io *io, const void *buf, size_t len, uint64_t off, struct error *e)
-{
-	struct io_file *f = io_file_of(io);
-	const uint8_t *p = buf;
-	uint64_t end = off + len;
-	while (len) {
-		ssize_t n = pwrite(f->fd, p, min_u64(len, IO_CALL_MAX), (off_t)off);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return err_sys(e, n ? errno : ENOSPC, "%s: writing %zu bytes at %llu", io->name, len,
-				(unsigned long long)off);
-		p += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	io_size_grow(io, end);
-	return 0;
-}
 
 static int file_flush(struct io *io, struct error *e)
 {
@@ -60,26 +21,33 @@ static int file_flush(struct io *io, struct error *e)
 	return 0;
 }
 
-static int file_truncate(struct io *io, uint64_t size, struct error *e)
-{
-	if (io->caps & IO_IS_DEVICE)
-		return 0;
-	if (ftruncate(io_file_of(io)->fd, (off_t)size) < 0)
-		return err_sys(e, errno, "%s: setting its size to %llu", io->name, (unsigned long long)size);
-	__atomic_store_n(&io->size, size, __ATOMIC_RELEASE);
-	return 0;
-}
-
 static void file_close(struct io *io)
 {
-	close(io_file_of(io)->fd);
+	struct io_file *f = io_file_of(io);
+	if (f->direct_fd >= 0)
+		close(f->direct_fd);
+	close(f->fd);
+	for (unsigned i = 0; i < IO_BOUNCES; i++)
+		free(atomic_load(&f->bounce[i]));
+	pthread_rwlock_destroy(&f->growing);
 	free(io->name);
-	free(io);
+	free(f);
+}
+
+/* Another process may lengthen a file that is only read here (an image of a running guest). */
+static void file_refresh(struct io *io)
+{
+	struct stat st;
+	if (!(io->caps & (IO_CAN_WRITE | IO_IS_DEVICE)) && fstat(io_file_of(io)->fd, &st) == 0)
+		io_size_grow(io, (uint64_t)st.st_size);
 }
 
 static const struct io_ops file_ops = {
 	.read = file_read,
 	.write = file_write,
+	.zero = file_zero,
+	.extent = file_extent,
+	.refresh = file_refresh,
 	.flush = file_flush,
 	.truncate = file_truncate,
 	.close = file_close,
@@ -90,10 +58,58 @@ bool io_is_file(const struct io *io)
 	return io->ops == &file_ops;
 }
 
-static int device_size(int fd, uint64_t *size, const char *name, struct error *e)
+/* What O_DIRECT asks for. False: it cannot be had here. */
+static bool direct_alignment(int fd, uint32_t *memory, uint32_t *offset)
 {
-	if (ioctl(fd, BLKGETSIZE64, size) < 0)
-		return err_sys(e, errno, "%s: asking for the device's size", name);
+	*memory = *offset = IO_PAGE;
+#ifdef STATX_DIOALIGN
+	struct statx sx;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 && (sx.stx_mask & STATX_DIOALIGN)) {
+		*memory = sx.stx_dio_mem_align;
+		*offset = (uint32_t)max_u64(sx.stx_dio_offset_align, IO_PAGE);
+	}
+#endif
+	return *memory && !(*memory & (*memory - 1)) && !(*offset & (*offset - 1)) && *offset <= IO_DIRECT_ALIGN_MAX;
+}
+
+/* A second description of the same file, this one with O_DIRECT. Without it everything still works, through the cache. */
+static void open_direct(struct io_file *f)
+{
+	uint32_t memory, offset;
+	int mode = fcntl(f->fd, F_GETFL);
+	if (mode < 0 || !direct_alignment(f->fd, &memory, &offset))
+		return;
+	char path[40];
+	snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
+	f->direct_fd = open(path, (mode & (O_ACCMODE | O_DSYNC)) | O_CLOEXEC | O_DIRECT);
+	if (f->direct_fd < 0)
+		return;
+	f->io.caps |= IO_DIRECT;
+	f->io.align = offset;
+	f->memory_align = memory;
+}
+
+/* Whether a reflink is worth a try: not on the common file systems that are known to have none. */
+static bool may_clone(int fd)
+{
+	struct statfs fs;
+	return fstatfs(fd, &fs) == 0 && fs.f_type != EXT4_SUPER_MAGIC && fs.f_type != TMPFS_MAGIC;
+}
+
+static int set_kind(struct io_file *f, const struct stat *st, unsigned flags, struct error *e)
+{
+	if (flags & IO_OPEN_WRITE)
+		f->io.caps |= IO_CAN_WRITE | IO_CAN_PUNCH;
+	if (S_ISREG(st->st_mode)) {
+		f->io.size = (uint64_t)st->st_size;
+		f->io.caps |= may_clone(f->fd) ? IO_CAN_CLONE : 0;
+	} else {
+		f->io.caps |= IO_IS_DEVICE;
+		if (ioctl(f->fd, BLKGETSIZE64, &f->io.size) < 0)
+			return err_sys(e, errno, "%s: asking for the device's size", f->io.name);
+	}
+	if (flags & IO_OPEN_DIRECT)
+		open_direct(f);
 	return 0;
 }
 
@@ -110,15 +126,17 @@ int io_file_from_fd(struct io **out, int fd, const char *name, unsigned flags, s
 	if (!own_name)
 		return -1;
 	f->fd = fd;
-	f->io = (struct io){.ops = &file_ops, .size = (uint64_t)st.st_size, .align = 1};
-	if (flags & IO_OPEN_WRITE)
-		f->io.caps |= IO_CAN_WRITE;
-	if (S_ISBLK(st.st_mode)) {
-		f->io.caps |= IO_IS_DEVICE;
-		if (device_size(fd, &f->io.size, name, e) < 0)
-			return -1;
-	}
-	f->io.name = STEAL(own_name);
+	f->direct_fd = -1;
+	f->io = (struct io){.ops = &file_ops, .align = 1, .name = own_name};
+	if (set_kind(f, &st, flags, e) < 0)
+		return -1;
+	/* A thread that wants to lengthen the file goes before those that only write. */
+	pthread_rwlockattr_t attr;
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&f->growing, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	own_name = NULL;
 	*out = &STEAL(f)->io;
 	return 0;
 }

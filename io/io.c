@@ -40,11 +40,21 @@ static int check_writable(const struct io *io, uint64_t off, uint64_t len, struc
 	return 0;
 }
 
+/* The size; looked up anew when a read reaches beyond what is known. */
+static uint64_t size_for(struct io *io, uint64_t end)
+{
+	uint64_t size = io_size_now(io);
+	if (end <= size || !io->ops->refresh)
+		return size;
+	io->ops->refresh(io);
+	return io_size_now(io);
+}
+
 int io_read(struct io *io, void *buf, size_t len, uint64_t off, struct error *e)
 {
 	if (check_range(io, off, len, e) < 0)
 		return -1;
-	uint64_t size = io_size_now(io);
+	uint64_t size = size_for(io, off + len);
 	size_t inside = off >= size ? 0 : (size_t)min_u64(len, size - off);
 	if (inside < len)
 		memset((uint8_t *)buf + inside, 0, len - inside);
@@ -55,7 +65,7 @@ int io_read_exact(struct io *io, void *buf, size_t len, uint64_t off, const char
 {
 	if (check_range(io, off, len, e) < 0)
 		return err_prefix(e, "%s", what);
-	uint64_t size = io_size_now(io);
+	uint64_t size = size_for(io, off + len);
 	if (off + len > size)
 		return err_set(e, ERR_CORRUPT, "%s at 0x%llx with %zu bytes lies past the end of %s (%llu bytes)", what,
 			(unsigned long long)off, len, io->name, (unsigned long long)size);
@@ -69,15 +79,14 @@ int io_write(struct io *io, const void *buf, size_t len, uint64_t off, struct er
 	return len ? io->ops->write(io, buf, len, off, e) : 0;
 }
 
-/* For kinds that know nothing better, and for the ranges that a file system refuses to zero. Never written, so it costs one
- * shared page only. */
-static const uint8_t zero_block[1 << 16];
+const uint8_t io_zero_block[IO_ZERO_BLOCK] __attribute__((aligned(IO_PAGE)));
 
+/* For kinds that know nothing better, and for the ranges that a file system refuses to zero. */
 int io_write_zeros(struct io *io, uint64_t off, uint64_t len, struct error *e)
 {
 	while (len) {
-		size_t n = (size_t)min_u64(len, sizeof zero_block);
-		if (io->ops->write(io, zero_block, n, off, e) < 0)
+		size_t n = (size_t)min_u64(len, IO_ZERO_BLOCK);
+		if (io->ops->write(io, io_zero_block, n, off, e) < 0)
 			return -1;
 		off += n;
 		len -= n;

@@ -4,8 +4,8 @@
  * a pipe or an upload is an append-only `struct io_stream`. What a kind of file can do beyond read and write
  * (reflink, punching holes, O_DIRECT) is a capability with a fall-back.
  *
- * Threads: io_read and io_write may be called from any thread at once on file, device and memory ios. Everything else,
- * and every call on an image io, is for one thread at a time.
+ * Threads: io_read, io_write and io_zero may be called from any thread at once on file, device and memory ios. Everything
+ * else, and every call on an image io, is for one thread at a time.
  */
 #ifndef QSNAP_IO_H
 #define QSNAP_IO_H
@@ -51,6 +51,9 @@ enum io_caps {
 
 enum io_zero_flags { IO_ZERO_UNMAP = 1 /* holes are welcome */ };
 
+/* What an implementation may rely on (io/io.c sees to it): `read` and `extent` get ranges wholly inside the file and not empty,
+ * `write` and `zero` ranges that are not empty and only when IO_CAN_WRITE. NULL: zero writes zeros, extent says DATA at host =
+ * off, flush and refresh do nothing, truncate is refused. */
 struct io_ops {
 	int (*read)(struct io *io, void *buf, size_t len, uint64_t off, struct error *e);
 	int (*write)(struct io *io, const void *buf, size_t len, uint64_t off, struct error *e);
@@ -59,6 +62,7 @@ struct io_ops {
 	int (*extent)(struct io *io, uint64_t off, uint64_t len, struct extent *out, struct error *e);
 	int (*flush)(struct io *io, struct error *e);
 	int (*truncate)(struct io *io, uint64_t size, struct error *e);
+	void (*refresh)(struct io *io); /* looks whether `size` has grown; called when a read reaches beyond it */
 	void (*close)(struct io *io);
 };
 
@@ -99,7 +103,7 @@ enum io_open_flags {
 /* Opens an existing regular file or block device; O_CLOEXEC always; FIFOs, directories, sockets and character devices are
  * refused without blocking. The io's name is `path`. */
 int io_file_open(struct io **out, const char *path, unsigned flags, struct error *e);
-/* Takes over `fd` (closed with the io). `name` for messages. */
+/* Takes over `fd` (closed with the io; on failure it stays the caller's). `name` for messages. */
 int io_file_from_fd(struct io **out, int fd, const char *name, unsigned flags, struct error *e);
 /* The descriptor behind a file io, -1 for other kinds. Borrowed. */
 int io_file_fd(const struct io *io);
@@ -123,7 +127,8 @@ int io_copy_range(struct io *dst, uint64_t dst_off, struct io *src, uint64_t src
 enum io_lock_mode {
 	IO_LOCK_READ,  /* as an image opened read-only by QEMU: uses consistent-read, shares neither write nor resize */
 	IO_LOCK_WRITE, /* as one opened read-write */
-	IO_LOCK_SHARED, /* -U: byte 100 only, shares everything, tests 200 */
+	IO_LOCK_WRITE_RAW, /* as a raw image opened read-write: shares all */
+	IO_LOCK_SHARED,    /* -U, and every raw image that QEMU reads: byte 100 only, shares all, tests 200 */
 	IO_LOCK_NONE,
 };
 
