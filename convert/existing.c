@@ -2,26 +2,7 @@
  *
  * A target that exists already: nobody else may be using it, and with -n a qcow2 image keeps its own options.
  */
-#include <errno.h>
-#include <unistd.h>
-
 #include "convert/internal.h"
-
-int existing_lock(struct io **out, const char *path, struct error *e)
-{
-	struct io *io;
-	*out = NULL;
-	if (access(path, F_OK) < 0)
-		return 0;
-	if (io_file_open(&io, path, IO_OPEN_WRITE, e) < 0)
-		return -1;
-	if (io_lock(io, IO_LOCK_WRITE, e) < 0) {
-		io_close(io);
-		return err_prefix(e, "%s", path);
-	}
-	*out = io;
-	return 0;
-}
 
 /* Whether some cluster of the image itself (not of its backing files) holds anything. */
 static int is_empty(struct chain *chain, bool *empty, struct error *e)

@@ -154,8 +154,6 @@ int pipeline_run(struct work *w, unsigned threads, uint64_t done_before, uint64_
 
 /* ---- targets that exist (convert/existing.c) ---- */
 
-/* Opens and locks the file that will be replaced or written, so that a disk in use is refused; *out NULL: there is none. */
-int existing_lock(struct io **out, const char *path, struct error *e);
 /* -n: takes the options of the qcow2 image at `path`; its strings live as long as *out. create->size comes as the source's and goes
  * as the target's. */
 int existing_qcow2(struct chain **out, const char *path, struct image_create *create, struct error *e);

@@ -15,7 +15,6 @@ struct conversion {
 	struct plan plan;
 	struct work work;
 	struct target *target, *data_target;
-	struct io *locked;      /* the file that the target replaces */
 	struct chain *existing; /* -n: the qcow2 image whose options the new one has */
 	struct convert_result *result;
 	unsigned threads;
@@ -32,7 +31,6 @@ static void close_all(struct conversion *c)
 	free(c->plan.sources);
 	target_close(c->data_target);
 	target_close(c->target);
-	io_close(c->locked);
 	chain_close(c->existing);
 }
 
@@ -323,9 +321,7 @@ static int open_targets(struct conversion *c, struct error *e)
 		return -1;
 	struct target_opts opts = o->target_opts;
 	if (c->existing)
-		opts.in_place = false; /* a new image takes the old one's place */
-	else if (existing_lock(&c->locked, o->target, e) < 0)
-		return -1;
+		opts.in_place = false, opts.locked = true; /* a new image takes the old one's place */
 	if (target_open(&c->target, o->target, &opts, e) < 0)
 		return -1;
 	c->new_file = target_is_new(c->target);

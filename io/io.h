@@ -170,10 +170,12 @@ int io_from_stream(struct io **out, struct io_stream *s, struct error *e);
 
 /* A new file is written under a temporary name in its own folder (O_TMPFILE where there is one) and linked at the end; an
  * existing regular file is replaced by rename, mode and owner kept, a symlink followed; devices are opened in place. A
- * process that dies leaves the old file or none. */
+ * process that dies leaves the old file or none. What exists is locked as QEMU's writers do until the target is closed: a disk
+ * in use is refused (so refuse a target that is one of the sources before, with a better message). */
 struct target;
 struct target_opts {
 	bool in_place;    /* -n: must exist, opened as it is */
+	bool locked;      /* the caller holds the lock already */
 	bool direct;      /* -t none, directsync */
 	bool dsync;       /* -t writethrough, directsync */
 	bool sync_at_end; /* all but -t unsafe: fsync of file and folder before the final name */

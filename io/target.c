@@ -94,15 +94,15 @@ static int open_in_place(struct target *t, const struct target_opts *opts, struc
 {
 	if (io_file_open(&t->io, t->path, open_flags(opts), e) < 0)
 		return -1;
-	return io_lock(t->io, IO_LOCK_WRITE, e);
+	return io_lock(t->io, opts->locked ? IO_LOCK_NONE : IO_LOCK_WRITE, e);
 }
 
 /* The old file must be one that could be written to, and that nobody uses. */
-static int hold_old(struct target *t, struct error *e)
+static int hold_old(struct target *t, const struct target_opts *opts, struct error *e)
 {
 	if (io_file_open(&t->old, t->path, IO_OPEN_WRITE | IO_OPEN_REGULAR, e) < 0)
 		return -1;
-	return io_lock(t->old, IO_LOCK_WRITE, e);
+	return io_lock(t->old, opts->locked ? IO_LOCK_NONE : IO_LOCK_WRITE, e);
 }
 
 static int open_temporary(struct target *t, const struct target_opts *opts, struct error *e)
@@ -140,7 +140,7 @@ static int open_by_kind(struct target *t, const struct target_opts *opts, struct
 	if (place.exists && !S_ISREG(place.st.st_mode))
 		return err_set(e, ERR_UNSUPPORTED,
 			"Could not create '%s': it exists and is no regular file or block device", t->path);
-	if (place.exists && hold_old(t, e) < 0)
+	if (place.exists && hold_old(t, opts, e) < 0)
 		return -1;
 	return open_temporary(t, opts, e);
 }
