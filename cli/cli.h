@@ -149,6 +149,9 @@ int cli_open(const struct cli *c, const char *name, const struct chain_opts *opt
 /* "snapshot.id=X,snapshot.name=Y" or X. The strings of *query live as long as the process. */
 int cli_parse_snapshot(const char *text, struct snapshot_query *query, struct error *e);
 
+/* The table of an image's internal snapshots, as info and snapshot -l print it (cli/snapshot.c). */
+void cli_print_snapshots(const struct qcow2 *q);
+
 /* ---- -o lists (cli/image_options.c) ---- */
 
 struct cli_option_list { /* what all -o together said, in order */

@@ -29,6 +29,7 @@ struct extent {
 	uint64_t start, len; /* guest range in bytes */
 	enum extent_kind kind;
 	bool has_host; /* `host` is valid; also for ZERO with a preallocated cluster, ZERO of a raw file's hole */
+	bool hole;     /* ZERO only because the file has a hole where an allocated cluster lies (WALK_FILE_HOLES) */
 	uint8_t codec; /* enum codec_id, COMPRESSED only */
 	uint8_t cluster_bits; /* of the layer it comes from; 0 for raw */
 	uint16_t depth;       /* which layer: 0 = top */
