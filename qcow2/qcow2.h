@@ -45,6 +45,9 @@ struct qcow2 {
 	uint32_t l1_entries;
 	uint64_t size; /* virtual size of what is read, bytes */
 	int snapshot;  /* index of the selected snapshot, -1: the active state */
+	/* for qcow2/ itself: the header as it was read, and a digest of the selected snapshot's L1 */
+	uint8_t header_bytes[QCOW2_HEADER_V3_BYTES];
+	uint8_t l1_digest[32];
 };
 
 enum qcow2_open_flags {
