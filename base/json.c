@@ -22,9 +22,10 @@ static int32_t take_code_point(const char **p)
 	unsigned char lead = (unsigned char)*(*p)++;
 	if (lead < 0x80)
 		return lead;
-	if (lead < 0xc2 || lead > 0xf4)
+	if (lead < 0xc0 || lead > 0xfd)
 		return -1;
-	unsigned more = lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+	/* Sequences of up to six bytes are taken as a whole, though the long ones mean nothing any more. */
+	unsigned more = lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : lead < 0xf8 ? 3 : lead < 0xfc ? 4 : 5;
 	int32_t cp = lead & (0x3f >> more);
 	for (unsigned i = 0; i < more; i++) {
 		unsigned char c = (unsigned char)**p;
@@ -33,7 +34,7 @@ static int32_t take_code_point(const char **p)
 		cp = cp << 6 | (c & 0x3f);
 		++*p;
 	}
-	static const int32_t smallest[] = {0, 0x80, 0x800, 0x10000};
+	static const int32_t smallest[] = {0, 0x80, 0x800, 0x10000, INT32_MAX, INT32_MAX};
 	bool surrogate = cp >= 0xd800 && cp <= 0xdfff;
 	bool no_character = (cp & 0xfffe) == 0xfffe || (cp >= 0xfdd0 && cp <= 0xfdef);
 	return cp < smallest[more] || cp > 0x10ffff || surrogate || no_character ? -1 : cp;
