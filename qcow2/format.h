@@ -32,9 +32,9 @@ enum {
 
 #define QCOW2_MAGIC 0x514649fbu
 
-enum qcow2_incompatible { /* FORMAT.md §3.3 */
-	INCOMPAT_DIRTY = 1 << 0,
-	INCOMPAT_CORRUPT = 1 << 1,
+enum qcow2_incompatible {          /* FORMAT.md §3.3 */
+	INCOMPAT_DIRTY = 1 << 0,   /* FORMAT.md §12.1 */
+	INCOMPAT_CORRUPT = 1 << 1, /* FORMAT.md §12.2 */
 	INCOMPAT_DATA_FILE = 1 << 2,
 	INCOMPAT_COMPRESSION = 1 << 3,
 	INCOMPAT_EXTENDED_L2 = 1 << 4,
@@ -81,7 +81,7 @@ int l1_table_check(const struct geometry *g, uint64_t host, uint32_t entries, ui
 
 enum extension_type {
 	EXT_END = 0,
-	EXT_BACKING_FORMAT = 0xe2792aca,
+	EXT_BACKING_FORMAT = 0xe2792aca, /* FORMAT.md §10.2 */
 	EXT_FEATURE_NAMES = 0x6803f857,
 	EXT_BITMAPS = 0x23852875,
 	EXT_CRYPTO = 0x0537be77,

@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct geometry g;
 	struct bitmap_entry entry;
-	struct error e = { .msg = "" };
+	struct error e = {.msg = ""};
 	size_t at = 1;
 
 	if (len < 1)

@@ -22,7 +22,7 @@ static void check_l2(const struct geometry *g, unsigned version, bool has_data_f
 {
 	uint64_t bitmap = g->subclusters > 1 ? get_be64(at + 8) : 0;
 	struct l2_entry entry;
-	struct error e = { .msg = "" };
+	struct error e = {.msg = ""};
 
 	if (l2_entry_decode(g, version, has_data_file, get_be64(at), bitmap, &entry, &e)) {
 		fuzz_check_error(&e);
@@ -61,7 +61,7 @@ static void check_refcounts(const uint8_t *table, size_t len, unsigned order)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct geometry g;
-	struct error e = { .msg = "" };
+	struct error e = {.msg = ""};
 	uint64_t host;
 	bool ones, extended;
 	uint32_t cluster_bits;

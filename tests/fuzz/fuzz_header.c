@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct header h;
 	struct extension x;
-	struct error e = { .msg = "" };
+	struct error e = {.msg = ""};
 	size_t pos, end;
 	int rc;
 

@@ -28,7 +28,7 @@ static void check_round_trip(const struct snapshot_entry *in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct snapshot_entry entry;
-	struct error e = { .msg = "" };
+	struct error e = {.msg = ""};
 	size_t at = 0;
 
 	while (at < len) {
