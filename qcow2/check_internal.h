@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of `check` share (FORMAT.md §12.3): reference counts, events, jobs.
+ *
+ * How it works: tables are read and scanned by a pool of threads, a job for each window of tables. A job only notes events: "these
+ * clusters are referred to", "this entry is wrong". The thread that called qcow2_check takes the jobs back in order and applies
+ * their events, so counts need no locks and findings come in the order of the tables, whatever the number of threads.
+ */
+#ifndef QSNAP_QCOW2_CHECK_INTERNAL_H
+#define QSNAP_QCOW2_CHECK_INTERNAL_H
+
+#include "qcow2/check.h"
+
+enum {
+	CHECK_WINDOW_BYTES = 256 << 10, /* of tables in one job, or one table if that is larger */
+	CHECK_JOB_TABLES = CHECK_WINDOW_BYTES >> QCOW2_MIN_CLUSTER_BITS,
+};
+
+/* ---- reference counts of host clusters (qcow2/check_counts.c) ---- */
+
+enum { COUNTS_PAGE = 4096 /* clusters */, BIG_COUNT = 255 };
+
+/* One byte a cluster, in pages made when first touched; 255 means that the count is in `big`. */
+struct counts {
+	uint64_t clusters; /* counted so far; one more than in the file when something refers to the tail of an odd end */
+	uint64_t room;     /* clusters that may be counted */
+	uint64_t max;      /* where a count stops: what the image's refcounts can hold */
+	uint8_t **pages;
+	uint64_t pages_left; /* how many more may be made */
+	struct big_count {
+		uint64_t cluster, count;
+	} * big;
+	size_t big_used, big_room;
+};
+
+int counts_init(struct counts *c, uint64_t clusters, uint64_t max, uint64_t bytes_limit, struct error *e);
+void counts_free(struct counts *c);
+uint64_t counts_get(const struct counts *c, uint64_t cluster);
+/* One more for each of `n` clusters from `first`, which lie within `room`, up to the first that is at `max` already: *done tells
+ * how many were counted. *shared becomes true when a count went above one. */
+int counts_add(struct counts *c, uint64_t first, uint64_t n, uint64_t *done, bool *shared, struct error *e);
+/* The counts of the page that `cluster` is in, BIG_COUNT standing for all from 255 on; NULL: all are zero. */
+static inline uint8_t *counts_page(const struct counts *c, uint64_t cluster)
+{
+	return c->pages[cluster / COUNTS_PAGE];
+}
+/* True when all of `n` counts from `first` are one; false as well when some lie outside. */
+bool counts_all_one(const struct counts *c, uint64_t first, uint64_t n);
+
+/* ---- events and findings (qcow2/check_report.c) ---- */
+
+enum event_code {
+	/* not findings */
+	EVENT_TABLE,      /* from now on entries of the L2 table of L1 entry `a` */
+	EVENT_CLUSTERS,   /* `b` host clusters from offset `a` are referred to, an offset that may be unaligned */
+	EVENT_COMPRESSED, /* `b` bytes at `a` are referred to */
+	EVENT_COMPARE,    /* cluster `a` has the stored refcount `b`, which seems not to be the number of references */
+	/* findings: what the three numbers are is in the text */
+	FOUND_L1_RESERVED,
+	FOUND_L1_UNALIGNED,
+	FOUND_L2_RESERVED,
+	FOUND_COMPRESSED_COPIED,
+	FOUND_COMPRESSED_DATA_FILE,
+	FOUND_COMPRESSED_BITMAP,
+	FOUND_BITMAP_BOTH,
+	FOUND_BITMAP_UNALLOCATED,
+	FOUND_PREALLOCATED_UNALIGNED,
+	FOUND_DATA_UNALIGNED,
+	FOUND_BEYOND_END,
+	FOUND_OVERFLOW,
+	FOUND_SNAPSHOTS_DATA_FILE,
+	FOUND_REFTABLE_RESERVED,
+	FOUND_REFBLOCK_UNALIGNED,
+	FOUND_REFBLOCK_OUTSIDE,
+	FOUND_REFBLOCK_SHARED,
+	FOUND_BITMAP_TABLE_ENTRY,
+	FOUND_NO_REFCOUNT,
+	FOUND_LEAK,
+	FOUND_TOO_LOW,
+	FOUND_L1_COPIED,
+	FOUND_L2_COPIED,
+	FOUND_UNREADABLE,
+};
+struct event {
+	uint64_t a, b;
+	uint32_t entry; /* index in the table of the last EVENT_TABLE */
+	enum event_code code;
+};
+
+#define NOWHERE UINT64_MAX
+
+struct check;
+struct place {
+	uint64_t host, guest; /* NOWHERE: none */
+};
+/* Counts the finding and tells whoever listens. The numbers are those of the text. */
+void check_found(struct check *c, enum event_code code, struct place at, uint64_t x, uint64_t y, uint64_t z);
+/* For the few findings with words of their own. */
+void check_found_text(struct check *c, enum finding_kind kind, struct place at, const char *fmt, ...) PRINTF_LIKE(4, 5);
+
+/* ---- jobs (qcow2/check_job.c) ---- */
+
+struct job_table { /* one L1 entry that is not 0 */
+	uint32_t l1_index;
+	bool read; /* the table lies in the file */
+	uint64_t raw;
+};
+struct stored_cache { /* a piece of a refcount block */
+	bool valid;
+	uint64_t host;
+	uint8_t bytes[512];
+};
+struct check_job {
+	struct check *check;
+	int (*work)(struct check_job *j, struct error *e);   /* any thread; touches only the job */
+	int (*commit)(struct check_job *j, struct error *e); /* the caller's thread, in order */
+	uint8_t *window;
+	struct event *events;
+	size_t event_count, event_room;
+	struct job_table tables[CHECK_JOB_TABLES]; /* walking L1 and L2 */
+	uint32_t table_count;
+	bool active; /* the active state, not a snapshot */
+	uint64_t first, end; /* comparing: clusters */
+	/* results */
+	uint64_t allocated, fragmented, compressed;
+	uint64_t highest; /* comparing: the last cluster with a stored refcount + 1, 0: none */
+	struct stored_cache stored;
+	bool not_copied;  /* an entry without COPIED that has a host cluster */
+	bool failed;
+	struct error error;
+};
+
+/* An idle job, emptied; when all are under way the oldest is committed first. NULL: failed. */
+struct check_job *job_next(struct check *c, struct error *e);
+void job_submit(struct check_job *j);
+/* Commits all that is under way. */
+int jobs_drain(struct check *c, struct error *e);
+int job_note(struct check_job *j, enum event_code code, uint64_t a, uint64_t b, uint32_t entry, struct error *e);
+
+/* ---- the check itself ---- */
+
+struct check {
+	const struct qcow2 *q;
+	struct io *file;
+	const struct geometry *g;
+	const struct check_opts *opts;
+	struct check_result *out;
+	bool data_file;
+	uint64_t file_bytes;
+	uint64_t real_bytes; /* of them with blocks behind, as far as known */
+	uint64_t budget;     /* bytes of tables that may still be read although the file cannot hold so many */
+	struct counts counts;
+	uint64_t *reftable; /* host byte order */
+	uint64_t reftable_entries;
+	uint64_t highest; /* last cluster in use or with a refcount, + 1 */
+	bool shared;      /* some cluster has more than one reference */
+	bool not_copied;
+	struct pool *pool;
+	struct check_job *jobs;
+	unsigned job_count, job_at;
+	uint64_t progress_done, progress_total;
+};
+
+/* Counts a reference to `bytes` bytes at `host` (qcow2/check.c): what lies too far beyond the end is a finding instead. */
+int check_refer(struct check *c, uint64_t host, uint64_t bytes, uint64_t guest, struct error *e);
+/* Takes `bytes` from the budget. */
+int check_spend(struct check *c, uint64_t bytes, const char *what, struct error *e);
+
+/* One L1 and all below it: references and the state of each entry (qcow2/check_walk.c). */
+int check_walk(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active, struct error *e);
+/* The COPIED bits of the active state against the stored refcounts (qcow2/check_copied.c). */
+int check_copied(struct check *c, struct error *e);
+/* Feeds an L1 to `work` and `commit`, window by window. */
+int check_l1(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active, int (*work)(struct check_job *, struct error *),
+	int (*commit)(struct check_job *, struct error *), struct error *e);
+/* Reads the job's tables, neighbours at once; table i is at window + i * cluster_size. What cannot be read is noted. */
+int job_read_tables(struct check_job *j, struct error *e);
+/* Events of one L2 table (qcow2/check_entry.c). */
+int check_scan_table(struct check_job *j, const uint8_t *table, struct error *e);
+/* How many entries from `i` on continue the run that entry `i` begins: each the next host cluster with the same flags. */
+uint32_t check_run_length(const struct geometry *g, const uint8_t *table, uint32_t i);
+/* The first entry from `i` on that is not 0. */
+uint32_t check_skip_zeros(const struct geometry *g, const uint8_t *table, uint32_t i);
+
+/* Refcount table and blocks: read, count them, compare (qcow2/check_refcounts.c). */
+int check_reftable_load(struct check *c, struct error *e);
+int check_refblocks(struct check *c, struct error *e);
+int check_compare(struct check *c, struct error *e);
+/* The refcount stored for any cluster, one at a time: 0 found, -1 unknown since the block is unaligned or unreadable. */
+int check_stored(struct check *c, struct stored_cache *cache, uint64_t cluster, uint64_t *count);
+
+#endif
