@@ -63,6 +63,7 @@ struct run {
 	uint64_t start, end; /* guest */
 	enum run_kind kind;
 	bool has_host;
+	bool hole; /* ZERO by a hole of the file where a cluster is allocated */
 	uint32_t csize;
 	uint64_t host; /* of `start`; of the stream's first byte when COMPRESSED */
 };

@@ -262,8 +262,11 @@ static int next_run(struct layer_walk *w, uint64_t guest, uint64_t limit, struct
 		return -1;
 	}
 	w->run = *m;
-	if (m->kind == RUN_DATA && has_holes(w))
-		return file_run(w->l->data, m->host + (guest - m->start), guest, m->end, &w->run, e);
+	if (m->kind == RUN_DATA && has_holes(w)) {
+		if (file_run(w->l->data, m->host + (guest - m->start), guest, m->end, &w->run, e))
+			return -1;
+		w->run.hole = w->run.kind == RUN_ZERO;
+	}
 	return 0;
 }
 

@@ -89,6 +89,7 @@ static void extent_of_run(const struct walk *w, unsigned depth, uint64_t guest, 
 	out->has_host = r->has_host;
 	out->host = r->has_host ? r->host + (guest - r->start) : 0;
 	out->file = r->has_host ? l->data : NULL;
+	out->hole = r->hole;
 	if (r->kind == RUN_ZERO) {
 		out->kind = EXTENT_ZERO;
 	} else if (r->kind == RUN_DATA) {
@@ -130,7 +131,7 @@ static int find_extent(struct walk *w, uint64_t guest, uint64_t end, struct exte
 static bool continues(const struct extent *a, const struct extent *b)
 {
 	return a->kind == b->kind && a->kind != EXTENT_COMPRESSED && a->depth == b->depth && a->has_host == b->has_host &&
-		a->file == b->file && a->cluster_bits == b->cluster_bits && (!a->has_host || a->host + a->len == b->host);
+		a->hole == b->hole && a->file == b->file && a->cluster_bits == b->cluster_bits && (!a->has_host || a->host + a->len == b->host);
 }
 
 int walk_extent(struct walk *w, uint64_t start, uint64_t end, struct extent *out, struct error *e)
