@@ -144,7 +144,7 @@ struct cli_source {
 /* Fills chain options, --untrusted included. `query` receives the parsed -l. Prints and returns -1 on a bad value. */
 int cli_source_opts(const struct cli *c, const struct cli_source *s, const char *name, struct snapshot_query *query,
 	struct chain_opts *out);
-/* Opens and prints what went wrong, as "Could not open 'NAME': ..."; -1 then. `opts` from cli_source_opts. */
+/* Opens; prints what went wrong, "Could not open 'NAME': ...", and returns -1. `opts` from cli_source_opts. */
 int cli_open(const struct cli *c, const char *name, const struct chain_opts *opts, struct chain **out);
 /* "snapshot.id=X,snapshot.name=Y" or X. The strings of *query live as long as the process. */
 int cli_parse_snapshot(const char *text, struct snapshot_query *query, struct error *e);

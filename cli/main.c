@@ -9,6 +9,10 @@
 #include <libgen.h>
 
 const struct cli_command *const cli_commands[] = {
+	&cli_compare,
+	&cli_info,
+	&cli_map,
+	&cli_snapshot,
 	NULL,
 };
 

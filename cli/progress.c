@@ -41,7 +41,7 @@ static uint64_t now_ns(void)
 
 static int hundredths(const struct cli_progress *p)
 {
-	return p->total ? (int)((double)p->done * 10000.0 / (double)p->total) : 10000;
+	return p->total ? (int)((double)p->done * 10000.0 / (double)p->total) : 0;
 }
 
 /* The line qemu-img prints; also what SIGUSR1 gives. */
@@ -143,6 +143,7 @@ void cli_progress_begin(struct cli_progress *p, const struct cli *c, enum cli_pr
 	catch_signal(SIGHUP, on_cancel);
 	catch_signal(SIGUSR1, on_show);
 	signal(SIGPIPE, SIG_IGN);
+	show(p);
 }
 
 void cli_progress_end(struct cli_progress *p, bool finished)

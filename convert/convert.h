@@ -60,10 +60,12 @@ int convert_run(const struct convert_opts *o, struct convert_result *out, struct
 
 struct compare_result {
 	enum { COMPARE_SAME, COMPARE_DIFFERENT, COMPARE_SIZE_DIFFERENT, COMPARE_STATUS_DIFFERENT } verdict;
-	uint64_t at;        /* first differing byte, rounded down to 512 */
-	bool size_mismatch; /* sizes differ though the longer tail reads as zeros */
+	uint64_t at;           /* first differing byte, rounded down to 512 */
+	bool size_mismatch;    /* sizes differ; SAME then says that the longer tail reads as zeros */
+	unsigned failed_image; /* after an error: 0 = a, 1 = b */
 };
-/* -1: an open or read error; *failed_source tells which. Parallel. `strict` as qemu-img's -s. */
+/* -1: an error in reading one of the two. Parallel; threads 0: serial. `strict` as qemu-img's -s: sizes must be the same, and
+ * what is allocated, zero or compressed in one must be so in the other. */
 int convert_compare(struct chain *a, struct chain *b, bool strict, unsigned threads, struct progress *p,
 	struct compare_result *out, struct error *e);
 

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * `map`: where the bytes of a disk lie, through the whole chain. One walk over the metadata, nothing is kept; lines are put
+ * together in one buffer by hand, since an image may have ten million of them.
+ */
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+
+enum { BUFFER_BYTES = 256 << 10, LINE_BYTES = 256 };
+
+/* One row: what has the same properties and follows on itself. */
+struct row {
+	uint64_t start, len, host;
+	const struct io *file;
+	unsigned depth;
+	bool present, zero, data, compressed, has_host;
+};
+
+struct printer {
+	bool json;
+	bool first;
+	struct row row; /* not yet printed, len 0: none */
+	char *buf;
+	size_t used;
+};
+
+/* ---- putting lines together ---- */
+
+static void flush(struct printer *p)
+{
+	fwrite(p->buf, 1, p->used, stdout);
+	p->used = 0;
+}
+
+static void put(struct printer *p, const char *text, size_t len)
+{
+	memcpy(p->buf + p->used, text, len);
+	p->used += len;
+}
+#define PUT(p, literal) put(p, literal, sizeof literal - 1)
+
+static void put_number(struct printer *p, uint64_t v)
+{
+	char digits[20];
+	size_t n = 0;
+	do
+		digits[sizeof digits - ++n] = (char)('0' + v % 10);
+	while (v /= 10);
+	put(p, digits + sizeof digits - n, n);
+}
+
+static void put_bool(struct printer *p, bool v)
+{
+	if (v)
+		PUT(p, "true");
+	else
+		PUT(p, "false");
+}
+
+static void put_json(struct printer *p, const struct row *r)
+{
+	if (p->first)
+		PUT(p, "[{ \"start\": ");
+	else
+		PUT(p, ",\n{ \"start\": ");
+	p->first = false;
+	put_number(p, r->start);
+	PUT(p, ", \"length\": ");
+	put_number(p, r->len);
+	PUT(p, ", \"depth\": ");
+	put_number(p, r->depth);
+	PUT(p, ", \"present\": ");
+	put_bool(p, r->present);
+	PUT(p, ", \"zero\": ");
+	put_bool(p, r->zero);
+	PUT(p, ", \"data\": ");
+	put_bool(p, r->data);
+	PUT(p, ", \"compressed\": ");
+	put_bool(p, r->compressed);
+	if (r->has_host) {
+		PUT(p, ", \"offset\": ");
+		put_number(p, r->host);
+	}
+	PUT(p, "}");
+}
+
+static int print_row(struct printer *p, struct error *e)
+{
+	const struct row *r = &p->row;
+	if (p->used + LINE_BYTES > BUFFER_BYTES)
+		flush(p);
+	if (p->json) {
+		put_json(p, r);
+		return 0;
+	}
+	if (r->data && !r->has_host)
+		return err_set(e, ERR_UNSUPPORTED, "File contains external, encrypted or compressed clusters.");
+	if (r->data && !r->zero)
+		printf("%#-16" PRIx64 "%#-16" PRIx64 "%#-16" PRIx64 "%s\n", r->start, r->len, r->host, r->file->name);
+	return 0;
+}
+
+/* ---- rows from extents ---- */
+
+static struct row row_of(const struct extent *x)
+{
+	struct row r = {.start = x->start, .len = x->len, .depth = x->depth};
+	r.compressed = x->kind == EXTENT_COMPRESSED;
+	r.data = x->kind == EXTENT_DATA || r.compressed || x->hole;
+	r.zero = x->kind == EXTENT_ZERO || x->kind == EXTENT_ABSENT;
+	r.present = x->kind != EXTENT_ABSENT;
+	r.has_host = x->has_host && r.present && !r.compressed;
+	if (r.has_host) {
+		r.host = x->host;
+		r.file = x->file;
+	}
+	return r;
+}
+
+static bool continues(const struct row *r, const struct row *next)
+{
+	return r->present == next->present && r->zero == next->zero && r->data == next->data &&
+	       r->compressed == next->compressed && r->depth == next->depth && r->has_host == next->has_host &&
+	       r->file == next->file && (!r->has_host || r->host + r->len == next->host);
+}
+
+static int add_extent(struct printer *p, const struct extent *x, struct error *e)
+{
+	struct row next = row_of(x);
+	if (p->row.len && continues(&p->row, &next)) {
+		p->row.len += next.len;
+		return 0;
+	}
+	if (p->row.len && print_row(p, e) < 0)
+		return -1;
+	p->row = next;
+	return 0;
+}
+
+static int print_all(struct printer *p, struct chain *image, uint64_t start, uint64_t end, struct error *e)
+{
+	struct walk *w;
+	if (walk_new(&w, image, image->count, WALK_FILE_HOLES, e) < 0)
+		return -1;
+	int r = 0;
+	p->row.start = start;
+	for (uint64_t pos = start; r == 0 && pos < end;) {
+		struct extent x;
+		r = walk_extent(w, pos, end, &x, e);
+		if (r == 0)
+			r = add_extent(p, &x, e);
+		pos += x.len;
+	}
+	walk_free(w);
+	/* an empty range has its one row, too */
+	return r < 0 ? r : print_row(p, e);
+}
+
+static int print_map(struct printer *p, struct chain *image, uint64_t start, uint64_t max_len, struct error *e)
+{
+	uint64_t end = image->size;
+	if (start < end)
+		end = start + min_u64(max_len, end - start);
+	p->buf = mem_calloc(BUFFER_BYTES, 1, "output", e);
+	if (!p->buf)
+		return -1;
+	if (!p->json)
+		printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
+	int r = print_all(p, image, start, end, e);
+	flush(p);
+	free(p->buf);
+	if (p->json && r == 0)
+		puts("]");
+	return r;
+}
+
+static int map_run(struct cli *c, int argc, char **argv)
+{
+	struct cli_source source = {0};
+	struct printer p = {.first = true};
+	uint64_t start = 0, max_len = INT64_MAX;
+	const char *arg;
+	int id;
+
+	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
+		switch (id) {
+		case 'f':
+			source.format = arg;
+			break;
+		case 'U':
+			source.force_share = true;
+			break;
+		case 's':
+			start = cli_parse_size(c, "start offset", arg);
+			break;
+		case 'l':
+			max_len = cli_parse_size(c, "max length", arg);
+			break;
+		case CLI_OUTPUT:
+			p.json = cli_parse_output(c, arg);
+			break;
+		}
+	}
+	if (argc - optind != 1)
+		cli_usage_error(c, "Expecting one image file name");
+
+	struct chain_opts opts;
+	struct error e;
+	AUTO_CHAIN struct chain *image = NULL;
+	if (cli_source_opts(c, &source, argv[optind], NULL, &opts) < 0 || cli_open(c, argv[optind], &opts, &image) < 0)
+		return 1;
+	return print_map(&p, image, start, max_len, &e) < 0 ? cli_fail(c, &e) : 0;
+}
+
+static const struct cli_option map_options[] = {
+	CLI_ROW_HELP,
+	CLI_ROW_FORMAT,
+	{'s', "start-offset", "OFFSET", "begin at this byte of the disk"},
+	{'l', "max-length", "LENGTH", "end after this many bytes"},
+	CLI_ROW_FORCE_SHARE,
+	CLI_ROW_OUTPUT,
+	CLI_ROW_IMAGE_OPTS,
+	CLI_ROW_OBJECT,
+	CLI_ROW_END,
+};
+
+const struct cli_command cli_map = {
+	.name = "map",
+	.summary = "Tell where the bytes of a disk lie",
+	.arguments = "FILENAME",
+	.options = map_options,
+	.run = map_run,
+};
