@@ -62,6 +62,7 @@ int bitmap_list_read(struct qcow2 *q, const struct bitmaps_extension *x, struct 
 	if (x->directory_offset > q->file->size || x->directory_bytes > q->file->size - x->directory_offset)
 		return err_set(e, ERR_CORRUPT, "bitmap directory of %llu bytes at 0x%llx lies past the end of the file",
 			(unsigned long long)x->directory_bytes, (unsigned long long)x->directory_offset);
+	q->bitmap_directory = *x;
 	directory = mem_calloc(1, x->directory_bytes, "bitmap directory", e);
 	q->bitmaps = directory ? mem_calloc(x->count, sizeof *q->bitmaps, "bitmap list", e) : NULL;
 	if (!q->bitmaps)

@@ -95,8 +95,8 @@ static int scan_cluster(struct scan *s, uint32_t i, uint64_t raw, uint64_t bitma
 	const uint64_t host = raw & ENTRY_OFFSET_MASK;
 	if (!(raw & ENTRY_COPIED))
 		j->not_copied = true;
-	if (bitmap_is_bad(bitmap))
-		return job_note(j, FOUND_BITMAP_BOTH, host, 0, i, e);
+	if (bitmap_is_bad(bitmap) && job_note(j, FOUND_BITMAP_BOTH, host, 0, i, e) < 0)
+		return -1;
 	if (geometry_in_cluster(s->g, host)) {
 		bool data = s->g->subclusters > 1 ? (bitmap & L2_ALLOC_BITMAP) != 0 : !(raw & ENTRY_ZERO);
 		enum event_code code = data ? FOUND_DATA_UNALIGNED : FOUND_PREALLOCATED_UNALIGNED;

@@ -22,7 +22,7 @@ static const struct {
 	[FOUND_COMPRESSED_BITMAP] = {FINDING_CORRUPTION,
 		"ERROR compressed cluster %llu with non-zero subcluster allocation bitmap, entry=0x%llx"},
 	[FOUND_BITMAP_BOTH] = {FINDING_CORRUPTION,
-		"ERROR offset=%llx: Allocated cluster with corrupted subcluster allocation bitmap"},
+		"ERROR offset=%llx: Allocated cluster has corrupted subcluster allocation bitmap"},
 	[FOUND_BITMAP_UNALLOCATED] = {FINDING_CORRUPTION,
 		"ERROR: Unallocated cluster has non-zero subcluster allocation map"},
 	[FOUND_PREALLOCATED_UNALIGNED] = {FINDING_CORRUPTION,
