@@ -196,6 +196,8 @@ static int pass_qcow2(struct conversion *c, const struct qcow2_pass *p, struct e
 		.copy_range = c->opts->copy_range};
 	c->work.layout_only = p->layout_only;
 	int r = writer_new(&writer, &c->create, p->file, p->data, e);
+	if (r == 0 && p->ordered)
+		writer_ascending(writer);
 	if (r == 0 && p->header_first)
 		r = writer_header_first(writer, p->header_first, e);
 	if (r == 0)

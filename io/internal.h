@@ -20,8 +20,6 @@ void io_size_grow(struct io *io, uint64_t end);
 /* Never written to, so it costs one shared page only. */
 enum { IO_ZERO_BLOCK = 1 << 16 };
 extern const uint8_t io_zero_block[IO_ZERO_BLOCK];
-/* Writes zeros through ops->write. */
-int io_write_zeros(struct io *io, uint64_t off, uint64_t len, struct error *e);
 
 /* ---- files and block devices ---- */
 

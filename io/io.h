@@ -82,6 +82,8 @@ int io_read_exact(struct io *io, void *buf, size_t len, uint64_t off, const char
 int io_write(struct io *io, const void *buf, size_t len, uint64_t off, struct error *e);
 /* Makes the range read as zeros, growing the file if need be. */
 int io_zero(struct io *io, uint64_t off, uint64_t len, unsigned flags, struct error *e);
+/* Real zeros, written byte for byte: preallocation=full. */
+int io_write_zeros(struct io *io, uint64_t off, uint64_t len, struct error *e);
 int io_extent(struct io *io, uint64_t off, uint64_t len, struct extent *out, struct error *e);
 /* Durable on return (fdatasync; also the length). */
 int io_flush(struct io *io, struct error *e);

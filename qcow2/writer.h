@@ -42,6 +42,10 @@ struct writer;
 int writer_new(struct writer **out, const struct image_create *c, struct io *file, struct io *data, struct error *e);
 void writer_free(struct writer *w); /* NULL is allowed; what was written stays, without a header */
 
+/* Before any call: hosts will strictly ascend, as a stream needs it. Costs the room behind a compressed cluster whenever
+ * something else follows it. A dry run for a stream must say so too. */
+void writer_ascending(struct writer *w);
+
 /* Room for `len` bytes of guest data at `guest` (cluster-aligned; the last cluster of the disk may be short: its rest is
  * zero-filled by the writer's own write of the tail or by the caller's whole-cluster write). Returns in *host where the
  * bytes go, contiguous; the caller writes them, any time before writer_finish (for a stream: at once, before the next call). */
