@@ -9,6 +9,7 @@
 #include <libgen.h>
 
 const struct cli_command *const cli_commands[] = {
+	&cli_check,
 	&cli_compare,
 	&cli_info,
 	&cli_map,

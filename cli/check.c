@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * `check`: what qcow2/check.h finds, one finding a line on standard error, the sums on standard output. Exit status 0 clean, 1 not
+ * to be checked, 2 corruptions, 3 leaks only, 63 a format without anything to check.
+ */
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+
+enum { EXIT_CORRUPT = 2, EXIT_LEAKS = 3, EXIT_NO_CHECK = 63 };
+enum { CHECK_THREADS = CLI_OWN };
+
+struct check_args {
+	struct cli_source source;
+	enum cli_progress_kind progress;
+	unsigned threads;
+	bool json, quiet;
+};
+
+static void parse(const struct cli *c, int argc, char **argv, struct check_args *a)
+{
+	const char *arg;
+	int id;
+	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
+		switch (id) {
+		case 'f':
+			a->source.format = arg;
+			break;
+		case 'T':
+			a->source.cache = arg;
+			break;
+		case 'U':
+			a->source.force_share = true;
+			break;
+		case 'q':
+			a->quiet = true;
+			break;
+		case 'p':
+			a->progress = cli_parse_progress(c, arg);
+			break;
+		case 'r':
+			if (strcmp(arg, "leaks") != 0 && strcmp(arg, "all") != 0)
+				cli_usage_error(c, "--repair (-r) expects 'leaks' or 'all' not '%s'", arg);
+			cli_error(c, "check -r is not supported");
+			exit(1);
+		case CHECK_THREADS:
+			a->threads = cli_parse_number(c, "number of threads", arg, 0, 1024);
+			break;
+		case CLI_OUTPUT:
+			a->json = cli_parse_output(c, arg);
+			break;
+		}
+	}
+	if (argc - optind != 1)
+		cli_usage_error(c, "Expecting one image file name");
+}
+
+static void print_finding(void *ctx, const struct finding *f)
+{
+	(void)ctx;
+	fprintf(stderr, "%s\n", f->text);
+}
+
+static void print_json(const char *name, const struct check_result *r)
+{
+	struct json j;
+	json_init(&j, stdout, false);
+	json_object_begin(&j, NULL);
+	json_uint(&j, "image-end-offset", r->image_end_offset);
+	if (r->compressed_clusters)
+		json_uint(&j, "compressed-clusters", r->compressed_clusters);
+	json_uint(&j, "total-clusters", r->total_clusters);
+	if (r->corruptions)
+		json_uint(&j, "corruptions", r->corruptions);
+	json_uint(&j, "check-errors", r->check_errors);
+	if (r->leaks)
+		json_uint(&j, "leaks", r->leaks);
+	if (r->allocated_clusters)
+		json_uint(&j, "allocated-clusters", r->allocated_clusters);
+	json_string(&j, "filename", name);
+	json_string(&j, "format", "qcow2");
+	if (r->fragmented_clusters)
+		json_uint(&j, "fragmented-clusters", r->fragmented_clusters);
+	json_object_end(&j);
+	putchar('\n');
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+	return (double)part * 100.0 / (double)whole;
+}
+
+static void print_human(const struct check_result *r)
+{
+	if (!r->corruptions && !r->leaks && !r->check_errors)
+		printf("No errors were found on the image.\n");
+	if (r->corruptions)
+		printf("\n%" PRIu64 " errors were found on the image.\n"
+		       "Data may be corrupted, or further writes to the image may corrupt it.\n",
+			r->corruptions);
+	if (r->leaks)
+		printf("\n%" PRIu64 " leaked clusters were found on the image.\n"
+		       "This means waste of disk space, but no harm to data.\n",
+			r->leaks);
+	if (r->check_errors)
+		printf("\n%" PRIu64 " internal errors have occurred during the check.\n", r->check_errors);
+	if (r->total_clusters && r->allocated_clusters)
+		printf("%" PRIu64 "/%" PRIu64 " = %0.2f%% allocated, %0.2f%% fragmented, %0.2f%% compressed clusters\n",
+			r->allocated_clusters, r->total_clusters, percent(r->allocated_clusters, r->total_clusters),
+			percent(r->fragmented_clusters, r->allocated_clusters),
+			percent(r->compressed_clusters, r->allocated_clusters));
+	if (r->image_end_offset)
+		printf("Image end offset: %" PRIu64 "\n", r->image_end_offset);
+}
+
+static int check_image(const struct cli *c, const struct check_args *a, const char *name, struct layer *layer)
+{
+	struct error e;
+	struct check_result result;
+	struct cli_progress progress;
+
+	cli_progress_begin(&progress, c, a->progress);
+	struct check_opts opts = {.threads = a->threads, .progress = &progress.base, .found = print_finding};
+	int r = qcow2_check(layer, &opts, &result, &e);
+	cli_progress_end(&progress, r == 0);
+	if (r < 0)
+		return cli_status_after_signal(cli_fail(c, &e));
+	if (result.check_errors)
+		cli_error(c, "Check failed");
+	if (!a->quiet && a->json)
+		print_json(name, &result);
+	else if (!a->quiet)
+		print_human(&result);
+	if (result.check_errors)
+		return 1;
+	return result.corruptions ? EXIT_CORRUPT : result.leaks ? EXIT_LEAKS : 0;
+}
+
+static int check_run(struct cli *c, int argc, char **argv)
+{
+	struct check_args a = {.threads = pool_cpu_count()};
+	struct chain_opts opts;
+	AUTO_CHAIN struct chain *image = NULL;
+
+	parse(c, argc, argv, &a);
+	const char *name = argv[optind];
+	if (cli_source_opts(c, &a.source, name, NULL, &opts) < 0)
+		return 1;
+	opts.inspect = true;
+	if (cli_open(c, name, &opts, &image) < 0)
+		return 1;
+	if (!image->layers[0].q) {
+		cli_error(c, "This image format does not support checks");
+		return EXIT_NO_CHECK;
+	}
+	return check_image(c, &a, name, &image->layers[0]);
+}
+
+static const struct cli_option check_options[] = {
+	CLI_ROW_HELP,
+	CLI_ROW_FORMAT,
+	{'r', "repair", "WHAT", "not supported"},
+	{'T', "cache", "CACHE", "cache mode of the image: writeback (default), none, directsync, writethrough, unsafe"},
+	CLI_ROW_FORCE_SHARE,
+	CLI_ROW_OUTPUT,
+	CLI_ROW_PROGRESS,
+	CLI_ROW_QUIET,
+	{CHECK_THREADS, "threads", "N",
+		"threads that read metadata (default: one for each processor; 0: none but the first)"},
+	CLI_ROW_IMAGE_OPTS,
+	CLI_ROW_OBJECT,
+	CLI_ROW_END,
+};
+
+const struct cli_command cli_check = {
+	.name = "check",
+	.summary = "Look for errors in the structure of an image",
+	.arguments = "FILENAME",
+	.options = check_options,
+	.run = check_run,
+};
