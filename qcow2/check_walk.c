@@ -193,5 +193,9 @@ int check_walk(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool acti
 {
 	if (check_refer(c, l1_host, (uint64_t)l1_entries * 8, NOWHERE, e) < 0)
 		return -1;
+	if (l1_host > (uint64_t)INT64_MAX) {
+		check_found(c, FOUND_UNREADABLE, (struct place){l1_host, NOWHERE}, (uint64_t)l1_entries * 8, l1_host, 0);
+		return 0;
+	}
 	return check_l1(c, l1_host, l1_entries, active, scan, apply, e);
 }
