@@ -25,7 +25,6 @@ enum {
 	QCOW2_MAX_BITMAP_BYTES = 512 << 20, /* one bitmap's data clusters together */
 	QCOW2_MIN_GRANULARITY_BITS = 9,
 	QCOW2_MAX_GRANULARITY_BITS = 31,
-	QCOW2_MAX_EXTENSIONS = 64,
 };
 
 /* ---- header, FORMAT.md §3 (qcow2/format_header.c) ---- */
