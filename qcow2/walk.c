@@ -24,8 +24,8 @@ struct walk {
 	struct run *runs;
 	struct node *tree; /* [1] is the root, [leaves + i] layer i */
 	unsigned count, leaves;
-	uint64_t last; /* where the caller asked last: runs are kept for going on from there */
-	struct extent ahead; /* found while looking for the end of the one before; len 0: none */
+	struct extent current; /* the one given last, whole: runs are kept for going on from its end; len 0: none */
+	struct extent ahead;   /* found while looking for the end of `current`; len 0: none */
 };
 
 static void set_leaf(struct walk *w, unsigned layer, uint64_t end, bool solid)
@@ -45,7 +45,7 @@ static void forget(struct walk *w)
 {
 	for (unsigned i = 0; i < w->count; i++)
 		set_leaf(w, i, 0, false);
-	w->ahead.len = 0;
+	w->current.len = w->ahead.len = 0;
 }
 
 static bool speaks(const struct node *n, uint64_t guest)
@@ -134,30 +134,58 @@ static bool continues(const struct extent *a, const struct extent *b)
 		a->hole == b->hole && a->file == b->file && a->cluster_bits == b->cluster_bits && (!a->has_host || a->host + a->len == b->host);
 }
 
+/* The part of the extent from `guest` on. */
+static struct extent tail_of(struct extent x, uint64_t guest)
+{
+	uint64_t cut = guest - x.start;
+
+	if (x.kind == EXTENT_COMPRESSED)
+		x.skip += (uint32_t)cut;
+	else if (x.has_host || x.kind == EXTENT_DATA)
+		x.host += cut;
+	x.start += cut;
+	x.len -= cut;
+	return x;
+}
+
+/* What is known of `start` without asking a layer; else 0 and the runs fit for being asked there. */
+static bool find_known(struct walk *w, uint64_t start, struct extent *out)
+{
+	const struct extent *c = &w->current;
+
+	if (c->len && start >= c->start && start < c->start + c->len) {
+		*out = tail_of(*c, start);
+		return true;
+	}
+	if (w->ahead.len && start == w->ahead.start) {
+		*out = w->ahead;
+		w->ahead.len = 0;
+		return true;
+	}
+	if (c->len && start < c->start + c->len + w->ahead.len)
+		forget(w); /* runs may have gone beyond */
+	w->ahead.len = 0;
+	return false;
+}
+
 int walk_extent(struct walk *w, uint64_t start, uint64_t end, struct extent *out, struct error *e)
 {
 	if (start >= end || end > w->chain->size)
 		return err_set(e, ERR_USAGE, "walk: the range 0x%llx..0x%llx is not within the disk", (unsigned long long)start,
 			(unsigned long long)end);
-	if (start < w->last)
-		forget(w);
-	w->last = start;
-	if (w->ahead.len && w->ahead.start == start)
-		*out = w->ahead;
-	else if (find_extent(w, start, end, out, e))
+	if (!find_known(w, start, out) && find_extent(w, start, end, out, e))
 		return -1;
-	w->ahead.len = 0;
-	while (out->kind != EXTENT_COMPRESSED && out->start + out->len < end) {
+	while (out->kind != EXTENT_COMPRESSED && out->start + out->len < end && !w->ahead.len) {
 		struct extent next;
 
 		if (find_extent(w, out->start + out->len, end, &next, e))
 			return -1;
-		if (!continues(out, &next)) {
+		if (continues(out, &next))
+			out->len += next.len;
+		else
 			w->ahead = next;
-			break;
-		}
-		out->len += next.len;
 	}
+	w->current = *out;
 	out->len = min_u64(out->len, end - start);
 	return 0;
 }
