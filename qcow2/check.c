@@ -76,6 +76,15 @@ static int check_snapshot(struct check *c, const struct qcow2_snapshot *s, struc
 	return check_walk(c, s->entry.l1_offset, s->entry.l1_entries, false, e);
 }
 
+/* Version 3 asks for the size of the disk and of the VM state in each entry, FORMAT.md §8.3. */
+static void check_snapshot_table(struct check *c)
+{
+	enum { EXTRA_NEEDED = 16 };
+	for (uint32_t i = 0; i < c->q->snapshot_count && c->q->h.version >= 3; i++)
+		if (c->q->snapshots[i].entry.extra_bytes < EXTRA_NEEDED)
+			check_found(c, FOUND_SNAPSHOT_INCOMPLETE, (struct place){c->q->h.snapshots_offset, NOWHERE}, i, 0, 0);
+}
+
 static int check_snapshots(struct check *c, struct error *e)
 {
 	const struct qcow2 *q = c->q;
@@ -147,6 +156,7 @@ static int collect(struct check *c, struct error *e)
 
 static int check_all(struct check *c, struct error *e)
 {
+	check_snapshot_table(c);
 	if (check_reftable_load(c, e) < 0 || collect(c, e) < 0 || check_compare(c, e) < 0 || check_copied(c, e) < 0)
 		return -1;
 	c->out->image_end_offset = max_u64(c->highest, 1) << c->g->cluster_bits;
