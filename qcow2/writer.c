@@ -3,8 +3,8 @@
  * The writer's calls: guest ranges in ascending order become host space and L2 entries (FORMAT.md §15). Who preallocates
  * gets every gap between the calls filled with clusters that nobody writes.
  *
- * order: data and L2 tables as they come, refcount blocks behind what they count, L1, the rest of the blocks, the refcount
- * table, and the header last. Until then the file is no qcow2 image.
+ * order: data and L2 tables as they come, refcount blocks behind what they count; then the rest of the blocks, the
+ * refcount table, L1, and the header last. Until then the file is no qcow2 image.
  */
 #include "qcow2/writer_internal.h"
 
@@ -222,17 +222,24 @@ static int write_header(struct writer *w, struct error *e)
 	return 0;
 }
 
+/* Refcounts, then L1 as the end of the file, which need not be a whole cluster. */
+static int write_end(struct writer *w, struct error *e)
+{
+	uint64_t bytes = align_up(w->l1_entries * 8, 512), host;
+	if (writer_refs_finish(w, geometry_clusters(&w->g, bytes), &host, e) < 0)
+		return -1;
+	if (!bytes)
+		return 0;
+	w->h.l1_offset = host;
+	w->next = host + bytes;
+	return io_write(w->file, w->l1, bytes, host, e);
+}
+
 int writer_finish(struct writer *w, struct error *e)
 {
 	if (w->c.prealloc != PREALLOC_OFF && fill(w, align_up(w->c.size, w->g.cluster_size), 0, e) < 0)
 		return -1;
-	if (blank_tail(w, e) < 0 || writer_map_flush(w, true, e) < 0)
-		return -1;
-	uint64_t l1_clusters = geometry_clusters(&w->g, w->l1_entries * 8);
-	if (l1_clusters && (writer_host_append(w, l1_clusters, &w->h.l1_offset, e) < 0 ||
-				   io_write(w->file, w->l1, l1_clusters << w->g.cluster_bits, w->h.l1_offset, e) < 0))
-		return -1;
-	if (writer_refs_finish(w, e) < 0)
+	if (blank_tail(w, e) < 0 || writer_map_flush(w, true, e) < 0 || write_end(w, e) < 0)
 		return -1;
 	if (!(w->file->caps & IO_IS_DEVICE) && w->file->size != w->next && io_truncate(w->file, w->next, e) < 0)
 		return -1;

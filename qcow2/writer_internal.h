@@ -22,7 +22,7 @@ struct writer {
 	struct image_create c; /* strings borrowed */
 	struct geometry g;
 	struct io *file, *data; /* data: the external data file or NULL; both borrowed */
-	uint64_t next;          /* host: end of all that is allocated, cluster-aligned */
+	uint64_t next;          /* host: end of all that is allocated, cluster-aligned; after finish: the file's length */
 	uint64_t tail;       /* host: where the next compressed cluster may begin, inside a used cluster; 0: nowhere */
 	uint64_t guest_next; /* guest: where the next call may begin */
 	bool ascending;      /* see writer_ascending */
@@ -49,8 +49,9 @@ int writer_refs_add(struct writer *w, uint64_t cluster, uint64_t n, struct error
 uint64_t writer_refs_get(const struct writer *w, uint64_t cluster);
 /* Writes the blocks that are complete when there are enough of them. */
 int writer_refs_flush_due(struct writer *w, struct error *e);
-/* The rest of the blocks and the table; nothing can be allocated after it. Fills the header's two fields. */
-int writer_refs_finish(struct writer *w, struct error *e);
+/* The rest of the blocks and the table, whose place goes to the header, and behind them room for `last_clusters` more.
+ * Nothing can be allocated after it. */
+int writer_refs_finish(struct writer *w, uint64_t last_clusters, uint64_t *last_host, struct error *e);
 /* Makes room for `count` tables; new ones are zero. */
 int writer_tables_grow(struct writer *w, struct writer_tables *t, size_t count, struct error *e);
 

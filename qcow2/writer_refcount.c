@@ -101,10 +101,23 @@ int writer_refs_flush_due(struct writer *w, struct error *e)
 	return write_blocks(w, complete, host, e);
 }
 
-int writer_refs_finish(struct writer *w, struct error *e)
+/* Writes the refcount table to its place in the header; `clusters` is its room. */
+static int write_table(struct writer *w, uint64_t clusters, uint64_t host, struct error *e)
+{
+	size_t bytes = clusters << w->g.cluster_bits;
+	AUTO_FREE uint8_t *padded = mem_calloc(1, bytes, "the refcount table", e);
+	if (!padded)
+		return -1;
+	memcpy(padded, w->reftable, w->ref_first * 8);
+	w->h.reftable_offset = host;
+	w->h.reftable_clusters = (uint32_t)clusters;
+	return io_write(w->file, padded, bytes, host, e);
+}
+
+int writer_refs_finish(struct writer *w, uint64_t last_clusters, uint64_t *last_host, struct error *e)
 {
 	/* How many blocks and table clusters count everything and themselves too? More of them never need fewer. */
-	uint64_t used = w->next >> w->g.cluster_bits, blocks = 0, table = 0;
+	uint64_t used = (w->next >> w->g.cluster_bits) + last_clusters, blocks = 0, table = 0;
 	for (;;) {
 		uint64_t entries = ((used + blocks + table - 1) >> w->g.refblock_bits) + 1;
 		uint64_t table_needed = geometry_clusters(&w->g, entries * 8);
@@ -114,17 +127,12 @@ int writer_refs_finish(struct writer *w, struct error *e)
 		table = table_needed;
 	}
 	uint64_t host;
-	if (writer_host_append(w, blocks + table, &host, e) < 0)
+	if (writer_host_append(w, blocks + table + last_clusters, &host, e) < 0)
 		return -1;
 	assert(w->refs.count == blocks);
+	uint64_t table_host = host + (blocks << w->g.cluster_bits);
+	*last_host = table_host + (table << w->g.cluster_bits);
 	if (write_blocks(w, blocks, host, e) < 0)
 		return -1;
-	size_t table_bytes = table << w->g.cluster_bits;
-	AUTO_FREE uint8_t *padded = mem_calloc(1, table_bytes, "the refcount table", e);
-	if (!padded)
-		return -1;
-	memcpy(padded, w->reftable, w->ref_first * 8);
-	w->h.reftable_offset = host + (blocks << w->g.cluster_bits);
-	w->h.reftable_clusters = (uint32_t)table;
-	return io_write(w->file, padded, table_bytes, w->h.reftable_offset, e);
+	return write_table(w, table, table_host, e);
 }
