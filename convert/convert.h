@@ -11,6 +11,7 @@
 struct convert_source {
 	const char *name;
 	struct chain_opts open; /* format, lock mode, direct, untrusted, snapshot */
+	uint64_t skip, end;     /* dd: only bytes [skip, end) of the disk are read; end 0: up to the disk's end */
 };
 
 struct convert_opts {

@@ -56,6 +56,7 @@ struct source {
 	struct chain *chain;
 	struct walk *walk;
 	uint64_t start, len; /* in the target's guest space; len is rounded up to whole sectors */
+	uint64_t skip, end;  /* the part of the disk that is read, in its own guest space */
 };
 
 struct plan {

@@ -21,12 +21,12 @@ static struct source *plan_source(struct plan *p, uint64_t pos)
 static int plan_extent(struct plan *p, uint64_t pos, uint64_t end, struct extent *x, struct error *e)
 {
 	struct source *s = plan_source(p, pos);
-	uint64_t in_source = pos - s->start, source_end = min_u64(end - s->start, s->len);
-	if (in_source >= s->chain->size) {
+	uint64_t in_source = s->skip + (pos - s->start), source_end = s->skip + min_u64(end - s->start, s->len);
+	if (in_source >= s->end) {
 		*x = (struct extent){.start = pos, .len = source_end - in_source, .kind = EXTENT_ABSENT};
 		return 0;
 	}
-	if (walk_extent(s->walk, in_source, min_u64(source_end, s->chain->size), x, e) < 0)
+	if (walk_extent(s->walk, in_source, min_u64(source_end, s->end), x, e) < 0)
 		return err_prefix(e, "%s", s->chain->layers[0].path);
 	x->start = pos;
 	return 0;

@@ -46,7 +46,9 @@ static int open_sources(struct conversion *c, struct error *e)
 		if (chain_open(&s->chain, o->sources[i].name, &o->sources[i].open, e) < 0)
 			return -1;
 		s->start = c->plan.total;
-		s->len = align_up(s->chain->size, 512);
+		s->end = o->sources[i].end ? min_u64(o->sources[i].end, s->chain->size) : s->chain->size;
+		s->skip = min_u64(o->sources[i].skip, s->end);
+		s->len = align_up(s->end - s->skip, 512);
 		if (s->chain->size > INT64_MAX - 511 || add_overflows(c->plan.total, s->len, &c->plan.total))
 			return err_set(e, ERR_LIMIT, "%s: the disks together are too large", o->sources[i].name);
 		if (walk_new(&s->walk, s->chain, s->chain->count, WALK_FILE_HOLES, e) < 0)
