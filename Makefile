@@ -108,7 +108,7 @@ fuzz: ## let libFuzzer work (FUZZ_SECONDS=60 each; FUZZ_ONLY='header entry' choo
 	+@$(MAKE) --no-print-directory CC=clang B=build/fuzz SAN=fuzzer-no-link,address,undefined OPT="-O1 -g" \
 		$(FUZZ_ONLY:%=build/fuzz/fuzz-%)
 	@set -e; for n in $(FUZZ_ONLY); do mkdir -p build/fuzz/new/$$n; echo "fuzz: $$n"; \
-		build/fuzz/fuzz-$$n -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
+		build/fuzz/fuzz-$$n -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -max_len=65536 \
 			-artifact_prefix=build/fuzz/$$n- build/fuzz/new/$$n tests/fuzz/corpus/$$n; done
 
 deps: ## install the Debian packages that building and testing need
