@@ -10,11 +10,22 @@ struct hash {
 	EVP_MD_CTX *ctx;
 };
 
-int hash_new(struct hash **out, const char *algorithm, struct error *e)
+static const EVP_MD *find(const char *algorithm)
 {
 	const EVP_MD *md = EVP_get_digestbyname(algorithm);
-	if (!md || EVP_MD_size(md) <= 0 || EVP_MD_size(md) > 64)
-		return err_set(e, ERR_USAGE, "Unknown hash algorithm '%s'", algorithm);
+	return md && EVP_MD_size(md) > 0 && EVP_MD_size(md) <= 64 ? md : NULL;
+}
+
+int hash_known(const char *algorithm, struct error *e)
+{
+	return find(algorithm) ? 0 : err_set(e, ERR_USAGE, "Unknown hash algorithm '%s'", algorithm);
+}
+
+int hash_new(struct hash **out, const char *algorithm, struct error *e)
+{
+	const EVP_MD *md = find(algorithm);
+	if (!md)
+		return hash_known(algorithm, e);
 	struct hash *h = mem_calloc(1, sizeof *h, "hash", e);
 	if (!h)
 		return -1;

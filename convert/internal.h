@@ -162,6 +162,7 @@ int existing_qcow2(struct chain **out, const char *path, struct image_create *cr
 /* ---- digests (convert/hash.c) ---- */
 
 struct hash;
+int hash_known(const char *algorithm, struct error *e); /* 0 or ERR_USAGE */
 int hash_new(struct hash **out, const char *algorithm, struct error *e);
 int hash_update(struct hash *h, const void *bytes, size_t len, struct error *e);
 int hash_finish(struct hash *h, char hex[129], struct error *e);

@@ -136,7 +136,7 @@ static void set_up_work(struct conversion *c)
 	c->plan.unit = qcow2 ? c->create.cluster_size : 4096;
 	c->plan.job_bytes = max_u64(direct ? 2 << 20 : 512 << 10, c->plan.unit);
 	c->plan.write_zeros = o->sparse_bytes == 0 || (!qcow2 && c->create.prealloc == PREALLOC_FULL);
-	c->plan.clone = !o->compress && !o->no_reflink && c->create.prealloc == PREALLOC_OFF && !c->plan.write_zeros;
+	c->plan.clone = c->plan.unit % 4096 == 0 && !o->compress && !o->no_reflink && c->create.prealloc == PREALLOC_OFF && !c->plan.write_zeros;
 	c->plan.clone_align = 4096;
 	c->threads = direct && o->threads ? max_u64(o->threads, 4) : o->threads;
 }
@@ -368,7 +368,9 @@ int convert_run(const struct convert_opts *o, struct convert_result *out, struct
 {
 	struct conversion c = {.opts = o, .create = o->create, .result = out};
 	memset(out, 0, sizeof *out);
-	int r = open_sources(&c, e);
+	int r = o->hash ? hash_known(o->hash, e) : 0;
+	if (r == 0)
+		r = open_sources(&c, e);
 	if (r == 0)
 		r = o->compress && c.create.format == IMAGE_RAW
 			    ? err_set(e, ERR_USAGE, "Compression not supported for this file format")
