@@ -21,7 +21,8 @@ void cleanup_free(void *pp)
 void *mem_calloc(size_t n, size_t size, const char *what, struct error *e)
 {
 	/* calloc(0) may give NULL, which is not a failure here. */
-	void *p = calloc(n ? n : 1, size ? size : 1);
+	uint64_t bytes;
+	void *p = mul_overflows(n, size, &bytes) ? NULL : calloc(bytes ? bytes : 1, 1);
 	if (!p)
 		err_set(e, ERR_NO_MEMORY, "no memory for %s (%zu x %zu bytes)", what, n, size);
 	return p;

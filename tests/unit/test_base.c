@@ -71,7 +71,7 @@ START_TEST(test_is_zero_large)
 	enum { LEN = 1 << 20 };
 	uint8_t *p = calloc(1, LEN + 1);
 	ck_assert_ptr_nonnull(p);
-	for (size_t at = 0; at < LEN; at += 4093) {
+	for (size_t at = 0; at < LEN; at += 40961) {
 		p[at + 1] = 1;
 		ck_assert(!mem_is_zero(p + 1, LEN));
 		p[at + 1] = 0;
