@@ -124,6 +124,7 @@ void cli_print_help(const struct cli *c, const struct cli_command *cmd, FILE *ou
 bool cli_parse_output(const struct cli *c, const char *text); /* true: json; usage error on anything but human, json */
 /* A number of bytes with suffix; message "Invalid `what` specified: ..." and exit(1) when it is none. */
 uint64_t cli_parse_size(const struct cli *c, const char *what, const char *text);
+uint64_t cli_parse_size_between(const struct cli *c, const char *what, const char *text, uint64_t min, uint64_t max);
 unsigned cli_parse_number(const struct cli *c, const char *what, const char *text, unsigned min, unsigned max);
 
 struct cli_cache { /* -t, -T */
@@ -156,7 +157,7 @@ void cli_print_snapshots(const struct qcow2 *q);
 
 struct cli_option_list { /* what all -o together said, in order */
 	struct cli_key_value {
-		char *key, *value; /* value NULL: a flag */
+		char *key, *value; /* a key alone has the value "on" */
 	} * items;
 	unsigned count;
 	bool help; /* "help" or "?" was among them */

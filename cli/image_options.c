@@ -37,9 +37,12 @@ int cli_option_list_add(struct cli_option_list *l, const char *text, struct erro
 			l->help = true;
 			continue;
 		}
+		static char on[] = "on"; /* what a key alone means; only flags take it */
 		char *value = strchr(item, '=');
 		if (value)
 			*value++ = 0;
+		else
+			value = on;
 		if (!*item)
 			return err_set(e, ERR_USAGE, "Invalid parameter '%s'", item);
 		if (list_append(l, STEAL(item), value, e) < 0) /* value lies in item's memory */
@@ -76,7 +79,7 @@ static int bad_value(const char *key, const char *value, struct error *e)
 
 static int parse_bool(const char *key, const char *value, bool *out, struct error *e)
 {
-	if (!value || strcmp(value, "on") == 0 || strcmp(value, "yes") == 0 || strcmp(value, "true") == 0 ||
+	if (strcmp(value, "on") == 0 || strcmp(value, "yes") == 0 || strcmp(value, "true") == 0 ||
 		strcmp(value, "y") == 0)
 		*out = true;
 	else if (strcmp(value, "off") == 0 || strcmp(value, "no") == 0 || strcmp(value, "false") == 0 ||
@@ -226,6 +229,13 @@ static int set_nocow(struct image_create *c, const char *key, const char *value,
 	(void)c;
 	return parse_bool(key, value, &ignored, e);
 }
+static int set_extent_size_hint(struct image_create *c, const char *key, const char *value, struct error *e)
+{
+	uint64_t ignored;
+	(void)c;
+	return parse_size(key, value, &ignored, e);
+}
+
 static int refuse_encryption(struct image_create *c, const char *key, const char *value, struct error *e)
 {
 	bool wanted = true;
@@ -235,7 +245,7 @@ static int refuse_encryption(struct image_create *c, const char *key, const char
 	return wanted ? err_set(e, ERR_UNSUPPORTED, "encryption is not supported (option '%s')", key) : 0;
 }
 
-enum { FOR_RAW = 1, FOR_QCOW2 = 2, IS_FLAG = 4, IS_HIDDEN = 8 };
+enum { FOR_RAW = 1, FOR_QCOW2 = 2, IS_HIDDEN = 4 };
 
 static const struct key_row {
 	const char *key, *type, *help;
@@ -251,12 +261,13 @@ static const struct key_row {
 	{"compression_type", "str", "Compression method used for image cluster compression", FOR_QCOW2,
 		set_compression_type},
 	{"data_file", "str", "File name of an external data file", FOR_QCOW2, set_data_file},
-	{"data_file_raw", "bool (on/off)", "The external data file must stay valid as a raw image", FOR_QCOW2 | IS_FLAG,
+	{"data_file_raw", "bool (on/off)", "The external data file must stay valid as a raw image", FOR_QCOW2,
 		set_data_file_raw},
-	{"encryption", "bool (on/off)", "", FOR_QCOW2 | IS_FLAG | IS_HIDDEN, refuse_encryption},
-	{"extended_l2", "bool (on/off)", "Extended L2 tables", FOR_QCOW2 | IS_FLAG, set_extended_l2},
-	{"lazy_refcounts", "bool (on/off)", "Postpone refcount updates", FOR_QCOW2 | IS_FLAG, set_lazy_refcounts},
-	{"nocow", "bool (on/off)", "", FOR_RAW | FOR_QCOW2 | IS_FLAG | IS_HIDDEN, set_nocow},
+	{"encryption", "bool (on/off)", "", FOR_QCOW2 | IS_HIDDEN, refuse_encryption},
+	{"extended_l2", "bool (on/off)", "Extended L2 tables", FOR_QCOW2, set_extended_l2},
+	{"extent_size_hint", "size", "", FOR_RAW | FOR_QCOW2 | IS_HIDDEN, set_extent_size_hint},
+	{"lazy_refcounts", "bool (on/off)", "Postpone refcount updates", FOR_QCOW2, set_lazy_refcounts},
+	{"nocow", "bool (on/off)", "", FOR_RAW | FOR_QCOW2 | IS_HIDDEN, set_nocow},
 	{"preallocation", "str", "Preallocation mode (allowed values: off, metadata, falloc, full)", FOR_QCOW2,
 		set_prealloc},
 	{"preallocation", "str", "Preallocation mode (allowed values: off, falloc, full)", FOR_RAW, set_prealloc},
@@ -287,8 +298,6 @@ int cli_option_list_apply(const struct cli_option_list *l, struct image_create *
 			return refuse_encryption(create, kv->key, kv->value, e);
 		if (!row)
 			return err_set(e, ERR_USAGE, "Invalid parameter '%s'", kv->key);
-		if (!kv->value && !(row->flags & IS_FLAG))
-			return err_set(e, ERR_USAGE, "Parameter '%s' expects a value", kv->key);
 		if (row->set(create, kv->key, kv->value, e) < 0)
 			return -1;
 		if (size_set && row->set == set_size)
@@ -322,14 +331,21 @@ static void print_value(FILE *out, const char *key, const char *value)
 	}
 }
 
+static void print_nocow(FILE *out, const struct cli_option_list *l)
+{
+	if (cli_option_list_get(l, "nocow"))
+		print_value(out, "nocow", cli_option_list_get(l, "nocow"));
+}
+
 void cli_print_formatting(const char *name, const struct image_create *c, const struct cli_option_list *l, FILE *out)
 {
 	static const char *const prealloc[] = {"off", "metadata", "falloc", "full"};
 	fprintf(out, "Formatting '%s', fmt=%s", name, image_format_name(c->format));
 	if (c->format == IMAGE_RAW) {
 		fprintf(out, " size=%" PRIu64 "", c->size);
-		if (c->prealloc != PREALLOC_OFF)
+		if (c->prealloc != PREALLOC_OFF || cli_option_list_get(l, "preallocation"))
 			fprintf(out, " preallocation=%s", prealloc[c->prealloc]);
+		print_nocow(out, l);
 		fputc('\n', out);
 		return;
 	}
@@ -337,6 +353,8 @@ void cli_print_formatting(const char *name, const struct image_create *c, const 
 	if (c->prealloc != PREALLOC_OFF || cli_option_list_get(l, "preallocation"))
 		fprintf(out, " preallocation=%s", prealloc[c->prealloc]);
 	fprintf(out, " compression_type=%s size=%" PRIu64, c->compression == CODEC_ZSTD ? "zstd" : "zlib", c->size);
+	if (cli_option_list_get(l, "compat"))
+		print_value(out, "compat", cli_option_list_get(l, "compat"));
 	if (c->backing_name)
 		print_value(out, "backing_file", c->backing_name);
 	if (c->backing_format)
@@ -345,8 +363,7 @@ void cli_print_formatting(const char *name, const struct image_create *c, const 
 		print_value(out, "data_file", c->data_file);
 	if (cli_option_list_get(l, "data_file_raw"))
 		fprintf(out, " data_file_raw=%s", c->data_file_raw ? "on" : "off");
-	if (cli_option_list_get(l, "compat"))
-		print_value(out, "compat", cli_option_list_get(l, "compat"));
-	fprintf(out, " lazy_refcounts=%s refcount_bits=%" PRIu32 "\n", c->lazy_refcounts ? "on" : "off",
-		c->refcount_bits);
+	fprintf(out, " lazy_refcounts=%s refcount_bits=%" PRIu32, c->lazy_refcounts ? "on" : "off", c->refcount_bits);
+	print_nocow(out, l);
+	fputc('\n', out);
 }

@@ -12,8 +12,11 @@ const struct cli_command *const cli_commands[] = {
 	&cli_check,
 	&cli_compare,
 	&cli_convert,
+	&cli_create,
+	&cli_dd,
 	&cli_info,
 	&cli_map,
+	&cli_measure,
 	&cli_snapshot,
 	NULL,
 };

@@ -17,9 +17,9 @@ int cli_parse_snapshot(const char *text, struct snapshot_query *query, struct er
 		return -1;
 	for (unsigned i = 0; i < list.count; i++) {
 		const struct cli_key_value *kv = &list.items[i];
-		if (strcmp(kv->key, "snapshot.id") == 0 && kv->value)
+		if (strcmp(kv->key, "snapshot.id") == 0)
 			query->id = kv->value;
-		else if (strcmp(kv->key, "snapshot.name") == 0 && kv->value)
+		else if (strcmp(kv->key, "snapshot.name") == 0)
 			query->name = kv->value;
 		else
 			return err_set(e, ERR_USAGE, "Invalid parameter '%s'", kv->key);

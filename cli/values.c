@@ -4,6 +4,8 @@
  */
 #include "cli/cli.h"
 
+#include <errno.h>
+
 bool cli_parse_output(const struct cli *c, const char *text)
 {
 	if (strcmp(text, "json") == 0)
@@ -13,17 +15,26 @@ bool cli_parse_output(const struct cli *c, const char *text)
 	return false;
 }
 
-uint64_t cli_parse_size(const struct cli *c, const char *what, const char *text)
+uint64_t cli_parse_size_between(const struct cli *c, const char *what, const char *text, uint64_t min, uint64_t max)
 {
 	struct error e;
 	uint64_t bytes;
-	if (size_parse(text, &bytes, &e) == 0)
-		return bytes;
-	if (text[0] == '-')
-		cli_error(c, "Invalid %s specified. Must be between 0 and %lld.", what, (long long)INT64_MAX);
+	if (size_parse(text, &bytes, &e) == 0) {
+		if (bytes >= min && bytes <= max)
+			return bytes;
+		e.sys_errno = ERANGE;
+	}
+	if (e.sys_errno == ERANGE || text[0] == '-')
+		cli_error(c, "Invalid %s specified. Must be between %llu and %llu.", what, (unsigned long long)min,
+			(unsigned long long)max);
 	else
 		cli_error(c, "Invalid %s specified: '%s'.", what, text);
 	exit(1);
+}
+
+uint64_t cli_parse_size(const struct cli *c, const char *what, const char *text)
+{
+	return cli_parse_size_between(c, what, text, 0, INT64_MAX);
 }
 
 unsigned cli_parse_number(const struct cli *c, const char *what, const char *text, unsigned min, unsigned max)
