@@ -267,7 +267,7 @@ static int take_stdout(struct request *r, struct error *e)
 	if (isatty(STDOUT_FILENO))
 		return err_set(e, ERR_USAGE, "standard output is a terminal");
 	r->opts.stream_fd = dup(STDOUT_FILENO);
-	if (r->opts.stream_fd < 0)
+	if (r->opts.stream_fd < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
 		return err_sys(e, errno, "standard output");
 	return 0;
 }
