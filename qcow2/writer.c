@@ -10,8 +10,6 @@
 
 #include <assert.h>
 
-#define ALL_SUBCLUSTERS 0xffffffffull
-
 static void header_begin(struct writer *w)
 {
 	const struct image_create *c = &w->c;
@@ -19,7 +17,7 @@ static void header_begin(struct writer *w)
 		.version = c->version,
 		.cluster_bits = w->g.cluster_bits,
 		.size = c->size,
-		.l1_entries = (uint32_t)w->l1_entries,
+		.l1_entries = (uint32_t)w->l1.entries,
 		.refcount_order = w->g.refcount_order,
 		.header_length = c->version == 2 ? QCOW2_HEADER_V2_BYTES : QCOW2_HEADER_V3_BYTES,
 		.compression_type = (uint8_t)c->compression,
@@ -28,6 +26,18 @@ static void header_begin(struct writer *w)
 		.compatible = c->lazy_refcounts ? COMPAT_LAZY_REFCOUNTS : 0,
 		.autoclear = c->data_file_raw ? AUTOCLEAR_DATA_FILE_RAW : 0,
 	};
+}
+
+int writer_l1_new(const struct writer *w, struct writer_l1 *l1, uint64_t limit, struct error *e)
+{
+	l1->entries = geometry_l1_entries(&w->g, limit);
+	if (l1->entries > QCOW2_MAX_L1_BYTES / 8)
+		return err_set(e, ERR_LIMIT,
+			"%llu bytes need an L1 table of more than %d MiB (try a larger cluster size)",
+			(unsigned long long)limit, QCOW2_MAX_L1_BYTES >> 20);
+	l1->limit = limit;
+	l1->bytes = mem_calloc(align_up(l1->entries * 8 + 1, 512), 1, "an L1 table", e);
+	return l1->bytes ? 0 : -1;
 }
 
 int writer_new(struct writer **out, const struct image_create *c, struct io *file, struct io *data, struct error *e)
@@ -46,13 +56,14 @@ int writer_new(struct writer **out, const struct image_create *c, struct io *fil
 		w->c.prealloc = PREALLOC_METADATA;
 	geometry_init(&w->g, (uint32_t)__builtin_ctz(c->cluster_size), (uint32_t)__builtin_ctz(c->refcount_bits),
 		c->extended_l2);
-	w->l1_entries = geometry_l1_entries(&w->g, c->size);
-	w->l1 = mem_calloc(geometry_clusters(&w->g, max_u64(w->l1_entries * 8, 1)), w->g.cluster_size, "L1", e);
 	w->header = mem_calloc(1, w->g.cluster_size, "the header", e);
-	header_begin(w);
 	uint64_t host;
-	if (!w->l1 || !w->header || writer_header_build(w, w->header, e) < 0 ||
-		writer_host_append(w, 1, &host, e) < 0) {
+	if (!w->header || writer_l1_new(w, &w->l1, c->size, e) < 0) {
+		writer_free(w);
+		return -1;
+	}
+	header_begin(w);
+	if (writer_header_build(w, w->header, e) < 0 || writer_host_append(w, 1, &host, e) < 0) {
 		writer_free(w);
 		return -1;
 	}
@@ -64,7 +75,11 @@ void writer_free(struct writer *w)
 {
 	if (!w)
 		return;
-	free(w->l1);
+	free(w->l1.bytes);
+	free(w->active_l1.bytes);
+	free(w->snapshots.bytes);
+	free(w->bitmaps.bytes);
+	free(w->bitmap_table);
 	free(w->l2.bytes);
 	free(w->l2_index);
 	free(w->refs.bytes);
@@ -86,7 +101,7 @@ int writer_header_first(struct writer *w, const uint8_t *header, struct error *e
 	return io_write(w->file, header, w->g.cluster_size, 0, e);
 }
 
-static int flush_due(struct writer *w, struct error *e)
+int writer_flush_due(struct writer *w, struct error *e)
 {
 	return writer_map_flush(w, false, e) < 0 || writer_refs_flush_due(w, e) < 0 ? -1 : 0;
 }
@@ -106,44 +121,76 @@ static uint64_t batch_clusters(const struct writer *w)
 	return WRITER_BATCH_BYTES / w->g.l2_entry_bytes;
 }
 
+/* Only the active disk is preallocated. */
+static bool preallocates(const struct writer *w)
+{
+	return w->c.prealloc != PREALLOC_OFF && !w->in_snapshot;
+}
+
 /* Preallocates [guest_next, guest); `bitmap` 0 leaves subclusters to the backing file. */
 static int fill(struct writer *w, uint64_t guest, uint64_t bitmap, struct error *e)
 {
 	while (w->guest_next < guest) {
 		uint64_t host, n = min_u64((guest - w->guest_next) >> w->g.cluster_bits, batch_clusters(w));
 		uint64_t len = n << w->g.cluster_bits;
-		if (flush_due(w, e) < 0 || place(w, w->guest_next, n, &host, e) < 0 ||
+		if (writer_flush_due(w, e) < 0 || place(w, w->guest_next, n, &host, e) < 0 ||
 			writer_map_run(w, w->guest_next, n, host | ENTRY_COPIED, w->g.cluster_size, bitmap, e) < 0)
 			return -1;
 		uint64_t blank = w->data ? min_u64(len, w->c.size - w->guest_next) : len;
 		if (writer_host_blank(w, host, blank, e) < 0)
 			return -1;
+		w->blank = 0;
 		w->guest_next += len;
 	}
 	return 0;
 }
 
-/* Every call begins here: the gap before it is dealt with, and its range is taken. */
-static int advance(struct writer *w, uint64_t guest, uint64_t len, struct error *e)
+static int check_range(const struct writer *w, uint64_t guest, uint64_t len, struct error *e)
 {
-	assert(geometry_in_cluster(&w->g, guest) == 0 && guest >= w->guest_next && len);
+	assert(geometry_in_cluster(&w->g, guest) == 0 && guest >= w->guest_next && len && !w->bitmap_table);
 	uint64_t end;
-	if (add_overflows(guest, len, &end) || end > align_up(w->c.size, w->g.cluster_size))
+	if (add_overflows(guest, len, &end) || end > align_up(w->l1.limit, w->g.cluster_size))
 		return err_set(e, ERR_USAGE, "guest range 0x%llx+0x%llx is not inside the disk of %llu bytes",
-			(unsigned long long)guest, (unsigned long long)len, (unsigned long long)w->c.size);
-	if (w->c.prealloc != PREALLOC_OFF && fill(w, guest, 0, e) < 0)
+			(unsigned long long)guest, (unsigned long long)len, (unsigned long long)w->l1.limit);
+	return 0;
+}
+
+/* What the last cluster holds behind the disk's end is to be zeros, should the disk ever grow. */
+static int blank_tail(struct writer *w, struct error *e)
+{
+	uint64_t rest = w->blank;
+	w->blank = 0;
+	if (!rest || w->data || w->file->caps & IO_READS_ZERO)
+		return 0;
+	return io_zero(w->file, w->next - rest, rest, 0, e);
+}
+
+int writer_advance(struct writer *w, uint64_t guest, uint64_t len, struct error *e)
+{
+	if (check_range(w, guest, len, e) < 0 || blank_tail(w, e) < 0)
 		return -1;
-	w->guest_next = align_up(end, w->g.cluster_size);
-	w->short_tail = end % w->g.cluster_size != 0 || end > w->c.size;
-	return flush_due(w, e);
+	if (preallocates(w) && fill(w, guest, 0, e) < 0)
+		return -1;
+	w->guest_next = align_up(guest + len, w->g.cluster_size);
+	return writer_flush_due(w, e);
+}
+
+int writer_complete_state(struct writer *w, struct error *e)
+{
+	if (blank_tail(w, e) < 0)
+		return -1;
+	if (preallocates(w) && fill(w, align_up(w->c.size, w->g.cluster_size), 0, e) < 0)
+		return -1;
+	return writer_map_flush(w, true, e);
 }
 
 int writer_data(struct writer *w, uint64_t guest, uint64_t len, uint64_t *host, struct error *e)
 {
-	uint64_t n = geometry_clusters(&w->g, len);
-	if (advance(w, guest, len, e) < 0 || place(w, guest, n, host, e) < 0)
+	uint64_t n = geometry_clusters(&w->g, len), end = guest + len;
+	if (writer_advance(w, guest, len, e) < 0 || place(w, guest, n, host, e) < 0)
 		return -1;
-	return writer_map_run(w, guest, n, *host | ENTRY_COPIED, w->g.cluster_size, ALL_SUBCLUSTERS, e);
+	w->blank = w->guest_next - min_u64(end, w->l1.limit);
+	return writer_map_run(w, guest, n, *host | writer_copied(w), w->g.cluster_size, ALL_SUBCLUSTERS, e);
 }
 
 int writer_subclusters(struct writer *w, uint64_t guest, uint32_t alloc, uint32_t zero, uint64_t *host, struct error *e)
@@ -151,22 +198,21 @@ int writer_subclusters(struct writer *w, uint64_t guest, uint32_t alloc, uint32_
 	assert(w->c.extended_l2 && !(alloc & zero));
 	uint64_t bitmap = (uint64_t)zero << 32 | alloc;
 	*host = 0;
-	if (advance(w, guest, w->g.cluster_size, e) < 0)
+	if (writer_advance(w, guest, w->g.cluster_size, e) < 0)
 		return -1;
-	if (!alloc && w->c.prealloc == PREALLOC_OFF)
+	if (!alloc && !preallocates(w))
 		return writer_map_run(w, guest, 1, 0, 0, bitmap, e);
 	if (place(w, guest, 1, host, e) < 0)
 		return -1;
-	return writer_map_run(w, guest, 1, *host | ENTRY_COPIED, 0, bitmap, e);
+	return writer_map_run(w, guest, 1, *host | writer_copied(w), 0, bitmap, e);
 }
 
 int writer_compressed(struct writer *w, uint64_t guest, size_t len, uint64_t *host, struct error *e)
 {
 	if (w->data)
 		return err_set(e, ERR_UNSUPPORTED, "an external data file cannot hold compressed clusters");
-	if (advance(w, guest, w->g.cluster_size, e) < 0 || writer_host_pack(w, len, host, e) < 0)
+	if (writer_advance(w, guest, w->g.cluster_size, e) < 0 || writer_host_pack(w, len, host, e) < 0)
 		return -1;
-	w->short_tail = false;
 	return writer_map_run(w, guest, 1, l2_compressed_encode(&w->g, *host, len), 0, 0, e);
 }
 
@@ -176,7 +222,7 @@ static int map_zeros(struct writer *w, uint64_t guest, uint64_t len, struct erro
 	uint64_t raw = w->c.extended_l2 ? 0 : ENTRY_ZERO, bitmap = ALL_SUBCLUSTERS << 32;
 	for (uint64_t n, left = geometry_clusters(&w->g, len); left; left -= n) {
 		n = min_u64(left, batch_clusters(w));
-		if (flush_due(w, e) < 0 || writer_map_run(w, guest, n, raw, 0, bitmap, e) < 0)
+		if (writer_flush_due(w, e) < 0 || writer_map_run(w, guest, n, raw, 0, bitmap, e) < 0)
 			return -1;
 		guest += n << w->g.cluster_bits;
 	}
@@ -187,66 +233,15 @@ int writer_zero(struct writer *w, uint64_t guest, uint64_t len, uint64_t *host, 
 {
 	if (w->c.backing_name && w->c.version == 2)
 		return writer_data(w, guest, len, host, e) < 0 ? -1 : 1;
-	uint64_t end = align_up(guest + len, w->g.cluster_size);
-	if (w->c.prealloc != PREALLOC_OFF) {
-		if (fill(w, guest, 0, e) < 0)
+	if (preallocates(w)) {
+		if (check_range(w, guest, len, e) < 0 || blank_tail(w, e) < 0 || fill(w, guest, 0, e) < 0)
 			return -1;
-		return fill(w, end, w->c.backing_name ? ALL_SUBCLUSTERS << 32 : 0, e);
+		uint64_t bitmap = w->c.backing_name ? ALL_SUBCLUSTERS << 32 : 0;
+		return fill(w, align_up(guest + len, w->g.cluster_size), bitmap, e);
 	}
-	if (advance(w, guest, len, e) < 0)
+	if (writer_advance(w, guest, len, e) < 0)
 		return -1;
-	w->short_tail = false;
 	return w->c.backing_name ? map_zeros(w, guest, len, e) : 0;
-}
-
-/* What the last cluster holds behind the disk's end is to be zeros, should the disk ever grow. */
-static int blank_tail(struct writer *w, struct error *e)
-{
-	uint64_t rest = align_up(w->c.size, w->g.cluster_size) - w->c.size;
-	if (!w->short_tail || !rest || w->data || w->file->caps & IO_READS_ZERO)
-		return 0;
-	return io_zero(w->file, w->next - rest, rest, 0, e);
-}
-
-static int write_header(struct writer *w, struct error *e)
-{
-	AUTO_FREE uint8_t *cluster = mem_calloc(1, w->g.cluster_size, "the header", e);
-	if (!cluster || writer_header_build(w, cluster, e) < 0)
-		return -1;
-	if (!w->header_first) {
-		memcpy(w->header, cluster, w->g.cluster_size);
-		return io_write(w->file, cluster, w->g.cluster_size, 0, e);
-	}
-	if (memcmp(cluster, w->header, w->g.cluster_size) != 0)
-		return err_set(e, ERR_CHANGED, "the source changed between the two passes over it");
-	return 0;
-}
-
-/* Refcounts, then L1 as the end of the file, which need not be a whole cluster. */
-static int write_end(struct writer *w, struct error *e)
-{
-	uint64_t bytes = align_up(w->l1_entries * 8, 512), host;
-	if (writer_refs_finish(w, geometry_clusters(&w->g, bytes), &host, e) < 0)
-		return -1;
-	if (!bytes)
-		return 0;
-	w->h.l1_offset = host;
-	w->next = host + bytes;
-	return io_write(w->file, w->l1, bytes, host, e);
-}
-
-int writer_finish(struct writer *w, struct error *e)
-{
-	if (w->c.prealloc != PREALLOC_OFF && fill(w, align_up(w->c.size, w->g.cluster_size), 0, e) < 0)
-		return -1;
-	if (blank_tail(w, e) < 0 || writer_map_flush(w, true, e) < 0 || write_end(w, e) < 0)
-		return -1;
-	if (!(w->file->caps & IO_IS_DEVICE) && w->file->size != w->next && io_truncate(w->file, w->next, e) < 0)
-		return -1;
-	if (w->data && !(w->data->caps & IO_IS_DEVICE) && w->data->size != w->c.size &&
-		io_truncate(w->data, w->c.size, e) < 0)
-		return -1;
-	return write_header(w, e);
 }
 
 const uint8_t *writer_header(const struct writer *w)

@@ -34,8 +34,6 @@ int image_create_check(const struct image_create *c, struct error *e);
 /* `create`: a new empty image (preallocated as asked) on `file`, which starts empty. `data`: the external data file or NULL. */
 int image_create_run(const struct image_create *c, struct io *file, struct io *data, struct error *e);
 
-/* Bitmaps and snapshots that travel along (convert --bitmaps, --keep-snapshots) are added after the data, before finish. */
-
 struct writer;
 
 /* `file`: where the image goes, empty; `data`: external data file or NULL. Writes nothing yet. */
@@ -60,7 +58,32 @@ int writer_compressed(struct writer *w, uint64_t guest, size_t len, uint64_t *ho
 int writer_zero(struct writer *w, uint64_t guest, uint64_t len, uint64_t *host, struct error *e);
 /* Ranges that are not mentioned stay unallocated (or are preallocated). */
 
-/* All metadata, then the header (the last write), then the file's length. No flush: the caller's cache mode says. */
+/* ---- internal snapshots that travel along (FORMAT.md §8) ----
+ *
+ * Each snapshot is a state of its own, written before the active disk: begin, then the calls above in ascending guest order
+ * from 0, then end. Clusters that an earlier state has, the active disk may share too. From the first snapshot on, refcounts
+ * of the whole file stay in memory: 2 bytes a host cluster with 16 bits. Preallocation means the active disk only. */
+
+/* `s`: strings, dates, clocks, icount, disk_size (which it must have), vm_state_bytes; the rest is found here. Strings are
+ * borrowed until the end. VM state is written as guest data from writer_vm_state_guest(w, s->disk_size) on. */
+int writer_snapshot_begin(struct writer *w, const struct snapshot_entry *s, struct error *e);
+int writer_snapshot_end(struct writer *w, struct error *e);
+uint64_t writer_vm_state_guest(const struct writer *w, uint64_t disk_size);
+/* Like writer_data, for whole clusters that writer_data gave to an earlier state, or to this one, at `host`. 1: a refcount is
+ * at its maximum; nothing has happened, the data must be written once more. */
+int writer_share(struct writer *w, uint64_t guest, uint64_t len, uint64_t host, struct error *e);
+/* The same for what writer_compressed gave for `len` bytes. */
+int writer_share_compressed(struct writer *w, uint64_t guest, size_t len, uint64_t host, struct error *e);
+
+/* ---- persistent bitmaps (FORMAT.md §9): after the active disk's last call, before writer_finish ---- */
+
+/* `b`: name (borrowed until the end), flags, granularity_bits. Version 2: ERR_UNSUPPORTED. */
+int writer_bitmap_begin(struct writer *w, const struct bitmap_entry *b, struct error *e);
+/* Cluster `index` of the bitmap's bits: cluster_size bytes as stored, zero behind the last bit. Those never given are 0. */
+int writer_bitmap_cluster(struct writer *w, uint32_t index, const void *bits, struct error *e);
+int writer_bitmap_end(struct writer *w, struct error *e);
+
+/* All metadata, the file's length, then the header (the last write). No flush: the caller's cache mode says. */
 int writer_finish(struct writer *w, struct error *e);
 
 /* For streams: `header` (cluster_size bytes, from a finished dry run with writer_header) is written before anything else;

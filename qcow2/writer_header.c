@@ -24,6 +24,10 @@ static bool build(struct writer *w, uint8_t *cluster, bool with_names)
 		add(w, cluster, &pos, EXT_DATA_FILE, c->data_file, strlen(c->data_file));
 	if (with_names)
 		add(w, cluster, &pos, EXT_FEATURE_NAMES, names, feature_table_encode(names, sizeof names));
+	if (w->bitmaps_ext.count) {
+		uint8_t ext[24];
+		add(w, cluster, &pos, EXT_BITMAPS, ext, bitmaps_extension_encode(&w->bitmaps_ext, ext));
+	}
 	add(w, cluster, &pos, EXT_END, NULL, 0);
 	if (!pos)
 		return false;

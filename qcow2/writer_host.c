@@ -28,6 +28,13 @@ int writer_host_append(struct writer *w, uint64_t clusters, uint64_t *host, stru
 	return 0;
 }
 
+int writer_host_write(struct writer *w, const void *bytes, size_t len, uint64_t *host, struct error *e)
+{
+	if (writer_host_append(w, geometry_clusters(&w->g, len), host, e) < 0)
+		return -1;
+	return io_write(w->file, bytes, len, *host, e);
+}
+
 /* Whether a compressed cluster of `len` bytes may begin at the tail of the one before. */
 static bool tail_takes(const struct writer *w, size_t len)
 {

@@ -55,7 +55,7 @@ int writer_map_flush(struct writer *w, bool all, struct error *e)
 	if (writer_host_append(w, n, &host, e) < 0)
 		return -1;
 	for (size_t i = 0; i < n; i++)
-		put_be64(w->l1 + w->l2_index[i] * 8, (host + (i << w->g.cluster_bits)) | ENTRY_COPIED);
+		put_be64(w->l1.bytes + w->l2_index[i] * 8, (host + (i << w->g.cluster_bits)) | writer_copied(w));
 	if (io_write(w->file, w->l2.bytes, n << w->g.cluster_bits, host, e) < 0)
 		return -1;
 	w->l2.count -= n;

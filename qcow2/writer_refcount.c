@@ -90,7 +90,7 @@ static int write_blocks(struct writer *w, uint64_t n, uint64_t host, struct erro
 int writer_refs_flush_due(struct writer *w, struct error *e)
 {
 	uint64_t complete = geometry_reftable_index(&w->g, w->next) - w->ref_first;
-	if (complete << w->g.cluster_bits < WRITER_BATCH_BYTES)
+	if (w->keep_refs || complete << w->g.cluster_bits < WRITER_BATCH_BYTES)
 		return 0;
 	/* Nothing may be counted in a block that is gone: a tail this far back is given up. */
 	if (w->tail && geometry_reftable_index(&w->g, w->tail) < w->ref_first + complete)
