@@ -3,8 +3,8 @@
  * The writer's calls: guest ranges in ascending order become host space and L2 entries (FORMAT.md §15). Who preallocates
  * gets every gap between the calls filled with clusters that nobody writes.
  *
- * order: data and L2 tables as they come, refcount blocks behind what they count; then the rest of the blocks, the
- * refcount table, L1, and the header last. Until then the file is no qcow2 image.
+ * order (FORMAT.md §12.4): data and L2 tables as they come, refcount blocks behind what they count; then the rest of the
+ * blocks, the refcount table, L1, and the header last. Until then the file is no qcow2 image.
  */
 #include "qcow2/writer_internal.h"
 
