@@ -146,7 +146,7 @@ install: all ## install below PREFIX (/usr/local), in DESTDIR
 		-e 's|@PRIVATE@|$(PRIVATE_PC)|' lib/qsnap.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/qsnap.pc
 	$(if $(MAN1),install -m 644 $(MAN1) $(DESTDIR)$(DATADIR)/man/man1/)
 	$(if $(MAN3),install -m 644 $(MAN3) $(DESTDIR)$(DATADIR)/man/man3/)
-	$(if $(wildcard cli/qsnap.bash),install -m 644 cli/qsnap.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/qsnap)
+	$(B)/qsnap completion bash > $(DESTDIR)$(DATADIR)/bash-completion/completions/qsnap
 
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(BINDIR)/qsnap $(DESTDIR)$(LIBDIR)/libqsnap.a $(DESTDIR)$(LIBDIR)/libqsnap.so \

@@ -11,6 +11,7 @@
 const struct cli_command *const cli_commands[] = {
 	&cli_check,
 	&cli_compare,
+	&cli_completion,
 	&cli_convert,
 	&cli_create,
 	&cli_dd,

@@ -1,0 +1,70 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+. "$(dirname "$0")/lib.sh"
+
+fails 1 "no command" "$QSNAP"
+says "qsnap: Not enough arguments"
+says "Try 'qsnap --help' for more information"
+fails 1 "an unknown command" "$QSNAP" frobnicate
+says "qsnap: Command not found: frobnicate"
+fails 1 "an unknown global option" "$QSNAP" --frobnicate
+fails 1 "a global -T" "$QSNAP" -T enable=x info a
+says "not supported"
+fails 1 "an unknown option" "$QSNAP" info --frobnicate a
+says "qsnap info: unrecognized option '--frobnicate'"
+says "Try 'qsnap info --help' for more information"
+fails 1 "an ambiguous abbreviation" "$QSNAP" info --o=json a
+fails 1 "a missing argument" "$QSNAP" info -f
+fails 1 "no image" "$QSNAP" info
+says "qsnap: Expecting one image file name"
+fails 1 "two images for info" "$QSNAP" info a b
+fails 1 "an unknown output format" "$QSNAP" info --output=xml a
+says "--output expects 'human' or 'json' not 'xml'"
+for sub in info map check compare measure dd snapshot convert; do
+	fails 1 "$sub --image-opts" "$QSNAP" $sub --image-opts driver=raw,file.filename=a
+	says "--image-opts is not supported"
+done
+for sub in info map check compare measure dd snapshot convert create; do
+	fails 1 "$sub --object" "$QSNAP" $sub --object secret,id=a a
+	says "--object is not supported"
+done
+for format in vmdk vdi luks; do
+	fails 1 "create -f $format" "$QSNAP" create -f $format a 1M
+	says "not supported"
+done
+truncate -s 1M a
+fails 1 "a format nobody knows" "$QSNAP" info -f frob a
+says "qsnap: Could not open 'a': Unknown driver 'frob'"
+fails 1 "a protocol" "$QSNAP" info nbd://localhost/x
+says "not supported"
+fails 1 "a missing image" "$QSNAP" info missing
+says "qsnap: Could not open 'missing': Could not open 'missing': No such file or directory"
+fails 1 "compare with one image" "$QSNAP" compare a
+fails 2 "compare with a missing image" "$QSNAP" compare a missing
+fails 63 "check of a raw image" "$QSNAP" check -f raw a
+same "... prints nothing on stdout" "$(cat out)" ""
+fails 1 "check of a missing image" "$QSNAP" check missing
+fails 1 "check -r" "$QSNAP" check -r all a
+says "not supported"
+for verb in -c -a -d; do
+	fails 1 "snapshot $verb" "$QSNAP" snapshot $verb x a
+	says "not supported"
+done
+fails 2 "a cache mode nobody knows" "$QSNAP" compare -T warm a a
+says "Invalid source cache option: warm"
+# shellcheck disable=SC2016
+fails 1 "no room for the output" sh -c '"$0" info "$1" >/dev/full' "$QSNAP" a
+says "Could not write to standard output"
+
+ok "options may follow operands" "$QSNAP" info a -f raw
+ok "an option may be abbreviated" "$QSNAP" info --form raw --out json a
+ok "-- ends the options" "$QSNAP" info -f raw -- a
+
+ln -s "$QSNAP" qemu-img
+ok "--version" "$QSNAP" --version
+same "... is one line" "$(sed 's/[0-9.]*$/N/' out)" "qsnap N"
+ok "--version as qemu-img" ./qemu-img --version
+same "... is one that programs parse" "$(sed -nE '1s/^qemu-img version ([0-9]+\.[0-9]+)\.[0-9]+ \(qsnap [0-9.]+\)$/\1/p' out)" 10.0
+fails 1 "as qemu-img, messages have its name" ./qemu-img info missing
+says "qemu-img: Could not open 'missing'"
+finish
