@@ -212,6 +212,16 @@ static bool follows(const struct run *a, const struct run *b)
 		(!a->has_host || a->host + (b->start - a->start) == b->host);
 }
 
+/* Bytes that were written cannot be past the data file's end: it was cut, and zeros would hide that (FORMAT.md §11). */
+static int check_data_file_end(const struct layer_walk *w, const struct run *r, struct error *e)
+{
+	if (!w->has_data_file || r->kind != RUN_DATA ||
+		geometry_cluster_start(&w->l->q->g, r->end - 1) < w->l->data->size)
+		return 0;
+	return err_set(e, ERR_CORRUPT, "%s: external data file '%s' has %llu bytes, but there is data up to 0x%llx", w->l->path,
+		w->l->data->name, (unsigned long long)w->l->data->size, (unsigned long long)r->end);
+}
+
 static int qcow2_run(struct layer_walk *w, uint64_t guest, uint64_t limit, struct run *out, struct error *e)
 {
 	struct run next;
@@ -226,7 +236,7 @@ static int qcow2_run(struct layer_walk *w, uint64_t guest, uint64_t limit, struc
 		out->end = next.end;
 	}
 	out->end = min_u64(out->end, limit);
-	return 0;
+	return check_data_file_end(w, out, e);
 }
 
 /* Holes of a file; past its end (a size that is no whole sector) there is nothing but zeros. */
@@ -297,8 +307,11 @@ static int window_init(struct window *w, size_t cap, struct error *e)
 
 int layer_walk_new(struct layer_walk **out, const struct layer *l, size_t window, bool ask_holes, struct error *e)
 {
-	struct layer_walk *w = mem_calloc(1, sizeof *w, "layer cursor", e);
+	struct layer_walk *w;
 
+	if (l->q && (l->q->h.incompatible & INCOMPAT_DATA_FILE) && l->data == l->file)
+		return err_set(e, ERR_USAGE, "%s: its external data file was not opened", l->path);
+	w = mem_calloc(1, sizeof *w, "layer cursor", e);
 	if (!w)
 		return -1;
 	w->l = l;
