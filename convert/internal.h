@@ -15,6 +15,7 @@ enum piece_kind {
 	PIECE_ZERO,
 	PIECE_DATA,
 	PIECE_COMPRESSED,
+	PIECE_SHARED, /* an earlier state of the target has it at `host`; size 0: plain, else a compressed stream's length */
 };
 struct piece {
 	enum piece_kind kind;
@@ -27,6 +28,7 @@ struct piece {
 enum job_kind {
 	JOB_DATA,  /* extents to be read; at most plan.job_bytes */
 	JOB_SKIP,  /* a run that reads as zeros or is left to the backing file; any length */
+	JOB_SHARE, /* clusters that an earlier state of the target has: pieces say where */
 	JOB_CLONE, /* a run that the file system can share with the target; any length */
 };
 enum job_stage { STAGE_READ, STAGE_WRITE };
@@ -66,8 +68,9 @@ struct plan {
 	uint64_t unit;  /* jobs begin and end at its multiples: the target's cluster, or 4 KiB */
 	uint64_t job_bytes;
 	unsigned backing_depth;
-	bool write_zeros; /* -S 0: no skipping */
-	bool clone;       /* JOB_CLONE is worth a try */
+	bool write_zeros;    /* -S 0: no skipping */
+	struct share *share; /* several states: what earlier ones have; NULL: one state */
+	bool clone;          /* JOB_CLONE is worth a try */
 	uint64_t clone_align;
 	uint64_t pos; /* where the next job begins */
 };
@@ -125,7 +128,6 @@ struct sink {
  * does not read as zeros by itself. `copy_range`: clone jobs use copy_file_range. */
 struct raw_sink_opts {
 	bool ordered, zeros_needed, copy_range, set_size;
-	enum prealloc prealloc;
 };
 int sink_raw_new(struct sink **out, struct io *target, const struct raw_sink_opts *opts, struct error *e);
 /* A new qcow2 image through a writer. */
@@ -136,6 +138,7 @@ struct qcow2_sink_opts {
 	bool layout_only;   /* no bytes at all, only the writer's calls */
 	bool external_data; /* the last cluster is not filled up */
 	bool copy_range;
+	struct share *share; /* where to note what went where; NULL: nobody asks */
 };
 int sink_qcow2_new(struct sink **out, struct writer *writer, const struct qcow2_sink_opts *opts, struct error *e);
 static inline void sink_close(struct sink *s)
@@ -152,6 +155,69 @@ int convert_copy(struct io *dst, uint64_t dst_off, struct io *src, uint64_t src_
  * `progress_total` place this pass in the whole operation. */
 int pipeline_run(struct work *w, unsigned threads, uint64_t done_before, uint64_t progress_total,
 	struct convert_result *result, struct error *e);
+
+/* ---- one conversion (convert/run.c) ---- */
+
+struct conversion {
+	const struct convert_opts *opts;
+	struct image_create create;
+	struct plan plan;
+	struct work work;
+	struct target *target, *data_target;
+	struct chain *existing; /* -n: the qcow2 image whose options the new one has */
+	struct convert_result *result;
+	unsigned threads;
+	bool new_file; /* the target starts empty and reads as zeros */
+};
+
+/* After the last read: selected snapshots were still the same. */
+int convert_verify(struct conversion *c, struct error *e);
+int convert_to_stream(struct conversion *c, struct error *e); /* convert/stream.c */
+
+/* ---- passes (convert/pass.c) ---- */
+
+/* Plans, works and commits into the sink, which stays open. */
+int pass_run(struct conversion *c, struct sink *sink, uint64_t done, uint64_t progress_total, struct error *e);
+int pass_raw(struct conversion *c, struct io *io, bool ordered, struct error *e);
+/* How one pass makes a qcow2 image. */
+struct qcow2_pass {
+	struct io *file, *data;      /* data: an external data file or NULL */
+	const uint8_t *header_first; /* from a dry run, NULL: the header comes last */
+	uint8_t *keep_header;        /* dry run: a cluster's bytes for the header found; NULL: not wanted */
+	bool ordered, layout_only;
+	uint64_t done, progress_total;
+};
+
+int pass_qcow2(struct conversion *c, const struct qcow2_pass *p, struct error *e);
+
+/* ---- internal snapshots that travel along (convert/snapshots.c, share.c) ---- */
+
+/* Refuses what cannot be kept, makes the share. */
+int snapshots_prepare(struct conversion *c, struct error *e);
+/* Each snapshot of the source as a state of the target, before the active one. `done` and `total` of the progress are moved. */
+int snapshots_write(struct conversion *c, struct writer *writer, struct sink *sink, struct io *data, uint64_t *done,
+	uint64_t *total, struct error *e);
+
+/* Which target cluster holds what a source cluster holds: states of one image share clusters. 32 bytes for each cluster noted,
+ * times two at most. */
+struct share;
+struct share_key {
+	uint64_t a, b; /* both 0: nothing to share */
+};
+struct share_place {
+	uint64_t host;
+	uint32_t size; /* of a compressed stream; 0: plain */
+};
+int share_new(struct share **out, struct error *e);
+void share_free(struct share *s);
+/* What the extents show in [start, end), as a key: the same key means the same bytes. *first is moved along. */
+struct share_key share_key(const struct extent *extents, unsigned count, unsigned *first, uint64_t start, uint64_t end);
+const struct share_place *share_find(const struct share *s, struct share_key key);
+int share_add(struct share *s, struct share_key key, struct share_place place, struct error *e);
+
+/* ---- persistent bitmaps that travel along (convert/bitmaps.c) ---- */
+
+int bitmaps_write(struct conversion *c, struct writer *writer, struct error *e);
 
 /* ---- targets that exist (convert/existing.c) ---- */
 

@@ -76,6 +76,34 @@ static int plan_data(struct plan *p, struct job *job, struct error *e)
 	return 1;
 }
 
+/* Cuts a data job where clusters begin or end that an earlier state has; if it begins with such, that run is the job. */
+static void plan_share(struct plan *p, struct job *job)
+{
+	unsigned first = 0;
+	uint64_t at = job->guest, end = job->guest + job->len;
+	bool shared = false;
+	job->piece_count = 0;
+	while (at < end) {
+		uint64_t len = min_u64(p->unit, end - at);
+		struct share_key key = share_key(job->extents, job->extent_count, &first, at, at + len);
+		const struct share_place *place = share_find(p->share, key);
+		if (at == job->guest)
+			shared = place != NULL;
+		if (shared != (place != NULL))
+			break;
+		if (place)
+			job->pieces[job->piece_count++] = (struct piece){.kind = PIECE_SHARED,
+				.guest = at,
+				.len = (uint32_t)len,
+				.host = place->host,
+				.size = place->size};
+		at += len;
+	}
+	if (shared)
+		job->kind = JOB_SHARE;
+	job->len = at - job->guest;
+}
+
 int plan_next(struct plan *p, struct job *job, struct error *e)
 {
 	if (p->pos >= p->total)
@@ -99,6 +127,8 @@ int plan_next(struct plan *p, struct job *job, struct error *e)
 		job->kind = JOB_DATA;
 		if (plan_data(p, job, e) < 0)
 			return -1;
+		if (p->share)
+			plan_share(p, job);
 	}
 	p->pos += job->len;
 	return 1;

@@ -9,18 +9,6 @@
 
 #include "convert/internal.h"
 
-struct conversion {
-	const struct convert_opts *opts;
-	struct image_create create;
-	struct plan plan;
-	struct work work;
-	struct target *target, *data_target;
-	struct chain *existing; /* -n: the qcow2 image whose options the new one has */
-	struct convert_result *result;
-	unsigned threads;
-	bool new_file; /* the target starts empty and reads as zeros */
-};
-
 static void close_all(struct conversion *c)
 {
 	work_free(&c->work);
@@ -29,6 +17,7 @@ static void close_all(struct conversion *c)
 		chain_close(c->plan.sources[i].chain);
 	}
 	free(c->plan.sources);
+	share_free(c->plan.share);
 	target_close(c->data_target);
 	target_close(c->target);
 	chain_close(c->existing);
@@ -118,6 +107,16 @@ static int plan_backing(struct conversion *c, struct error *e)
 	return 0;
 }
 
+int convert_verify(struct conversion *c, struct error *e)
+{
+	for (unsigned i = 0; i < c->plan.source_count; i++) {
+		struct qcow2 *q = c->plan.sources[i].chain->layers[0].q;
+		if (q && q->snapshot >= 0 && qcow2_snapshot_verify(q, e) < 0)
+			return err_prefix(e, "%s", c->plan.sources[i].chain->layers[0].path);
+	}
+	return 0;
+}
+
 static void set_up_work(struct conversion *c)
 {
 	const struct convert_opts *o = c->opts;
@@ -136,187 +135,11 @@ static void set_up_work(struct conversion *c)
 	c->plan.unit = qcow2 ? c->create.cluster_size : 4096;
 	c->plan.job_bytes = max_u64(direct ? 2 << 20 : 512 << 10, c->plan.unit);
 	c->plan.write_zeros = o->sparse_bytes == 0 || (!qcow2 && c->create.prealloc == PREALLOC_FULL);
-	c->plan.clone = c->plan.unit % 4096 == 0 && !o->compress && !o->no_reflink && c->create.prealloc == PREALLOC_OFF && !c->plan.write_zeros;
+	c->plan.clone = c->plan.unit % 4096 == 0 && !c->plan.share && !o->compress && !o->no_reflink &&
+			c->create.prealloc == PREALLOC_OFF && !c->plan.write_zeros;
 	c->plan.clone_align = 4096;
 	c->threads = direct && o->threads ? max_u64(o->threads, 4) : o->threads;
 }
-
-/* ---- one pass into one sink ---- */
-
-static int run_into(struct conversion *c, struct sink *sink, uint64_t done, uint64_t progress_total, struct error *e)
-{
-	c->work.sink = sink;
-	if (work_init(&c->work, c->threads, e) < 0)
-		return -1;
-	int r = pipeline_run(&c->work, c->threads, done, progress_total, c->result, e);
-	if (r == 0)
-		r = sink->ops->finish(sink, c->plan.total, e);
-	c->result->written_bytes = sink->written;
-	c->result->cloned_bytes = sink->cloned;
-	work_free(&c->work);
-	return r;
-}
-
-static int pass_raw(struct conversion *c, struct io *io, bool ordered, struct error *e)
-{
-	const struct convert_opts *o = c->opts;
-	struct raw_sink_opts so = {.ordered = ordered,
-		.zeros_needed = !c->new_file && !o->target_is_zero,
-		.copy_range = o->copy_range,
-		.set_size = !(io->caps & IO_IS_DEVICE)};
-	struct sink *sink;
-	if (!ordered && io->size < c->plan.total && !c->new_file)
-		return err_set(e, ERR_USAGE, "%s: the target is smaller (%llu bytes) than the source (%llu)", o->target,
-			(unsigned long long)io->size, (unsigned long long)c->plan.total);
-	if (!ordered && c->create.prealloc == PREALLOC_FALLOC && io_file_reserve(io, 0, c->plan.total, e) < 0)
-		return -1;
-	if (sink_raw_new(&sink, io, &so, e) < 0)
-		return -1;
-	int r = run_into(c, sink, 0, c->plan.total, e);
-	sink_close(sink);
-	return r;
-}
-
-/* How one pass makes a qcow2 image. */
-struct qcow2_pass {
-	struct io *file, *data;      /* data: an external data file or NULL */
-	const uint8_t *header_first; /* from a dry run, NULL: the header comes last */
-	uint8_t *keep_header;        /* dry run: a cluster's bytes for the header found; NULL: not wanted */
-	bool ordered, layout_only;
-	uint64_t done, progress_total;
-};
-
-static int pass_qcow2(struct conversion *c, const struct qcow2_pass *p, struct error *e)
-{
-	struct writer *writer = NULL;
-	struct sink *sink = NULL;
-	struct qcow2_sink_opts so = {.data = p->data ? p->data : p->file,
-		.cluster_size = c->create.cluster_size,
-		.ordered = p->ordered,
-		.layout_only = p->layout_only,
-		.external_data = p->data != NULL,
-		.copy_range = c->opts->copy_range};
-	c->work.layout_only = p->layout_only;
-	int r = writer_new(&writer, &c->create, p->file, p->data, e);
-	if (r == 0 && p->ordered)
-		writer_ascending(writer);
-	if (r == 0 && p->header_first)
-		r = writer_header_first(writer, p->header_first, e);
-	if (r == 0)
-		r = sink_qcow2_new(&sink, writer, &so, e);
-	if (r == 0)
-		r = run_into(c, sink, p->done, p->progress_total, e);
-	if (r == 0 && p->keep_header)
-		memcpy(p->keep_header, writer_header(writer), c->create.cluster_size);
-	c->result->target_bytes = r == 0 ? writer_file_size(writer) : 0;
-	sink_close(sink);
-	writer_free(writer);
-	return r;
-}
-
-/* ---- to a stream ---- */
-
-/* The header of a qcow2 stream comes first, so its contents must be known: from a dry run over metadata, or over the data
- * itself (--two-pass). */
-static int stream_qcow2(struct conversion *c, struct io *out, struct error *e)
-{
-	struct io *nowhere;
-	uint64_t total = c->plan.total;
-	bool twice = c->opts->compress;
-	AUTO_FREE uint8_t *header = mem_calloc(1, c->create.cluster_size, "header", e);
-	if (!header || io_null_new(&nowhere, e) < 0)
-		return -1;
-	c->work.by_metadata = !twice;
-	struct qcow2_pass dry = {.file = nowhere,
-		.keep_header = header,
-		.ordered = true,
-		.layout_only = !twice,
-		.progress_total = twice ? 2 * total : 0};
-	/* the layout run is not what the user waits for: no progress of its own */
-	struct progress *shown = c->opts->progress;
-	struct convert_opts quiet = *c->opts;
-	struct progress cancel_only = {.cancel = shown ? shown->cancel : NULL};
-	if (!twice)
-		quiet.progress = &cancel_only;
-	c->work.opts = &quiet;
-	int r = pass_qcow2(c, &dry, e);
-	io_close(nowhere);
-	c->work.opts = c->opts;
-	c->result->read_bytes = 0;
-	if (r < 0)
-		return -1;
-	struct qcow2_pass wet = {.file = out,
-		.header_first = header,
-		.ordered = true,
-		.done = twice ? total : 0,
-		.progress_total = twice ? 2 * total : total};
-	return pass_qcow2(c, &wet, e);
-}
-
-/* Compressed sizes are known only afterwards: the image is made in an unnamed file and sent from there. */
-static int spool_qcow2(struct conversion *c, struct io *out, struct error *e)
-{
-	struct io *spool;
-	if (io_spool_new(&spool, c->opts->spool_dir, e) < 0)
-		return -1;
-	struct qcow2_pass pass = {.file = spool, .progress_total = c->plan.total};
-	int r = pass_qcow2(c, &pass, e);
-	c->result->spool_bytes = c->result->target_bytes;
-	if (r == 0)
-		r = convert_copy(out, 0, spool, 0, c->result->target_bytes, e);
-	io_close(spool);
-	return r;
-}
-
-static int stream_passes(struct conversion *c, struct io_stream *stream, struct error *e)
-{
-	AUTO_IO struct io *out = NULL;
-	if (io_from_stream(&out, stream, e) < 0)
-		return -1;
-	c->new_file = true;
-	c->plan.clone = false;
-	int r = c->create.format == IMAGE_RAW             ? pass_raw(c, out, true, e)
-		: c->opts->compress && !c->opts->two_pass ? spool_qcow2(c, out, e)
-							  : stream_qcow2(c, out, e);
-	c->result->target_bytes = stream->pos;
-	return r;
-}
-
-static int verify_sources(struct conversion *c, struct error *e)
-{
-	for (unsigned i = 0; i < c->plan.source_count; i++) {
-		struct qcow2 *q = c->plan.sources[i].chain->layers[0].q;
-		if (q && q->snapshot >= 0 && qcow2_snapshot_verify(q, e) < 0)
-			return err_prefix(e, "%s", c->plan.sources[i].chain->layers[0].path);
-	}
-	return 0;
-}
-
-static int to_stream(struct conversion *c, struct error *e)
-{
-	const struct convert_opts *o = c->opts;
-	struct io_stream *pipe = NULL, *hashed = NULL;
-	struct hash *hash = NULL;
-	if (c->create.prealloc > PREALLOC_METADATA || c->create.data_file)
-		return err_set(e, ERR_USAGE, "a stream takes no preallocation and no data file");
-	int r = io_stream_fd(&pipe, o->stream_fd, "standard output", e);
-	if (r == 0 && o->hash)
-		r = hash_new(&hash, o->hash, e) < 0 ? -1 : hash_stream_new(&hashed, pipe, hash, e);
-	if (r == 0)
-		r = stream_passes(c, hashed ? hashed : pipe, e);
-	if (r == 0)
-		r = verify_sources(c, e);
-	if (r == 0)
-		r = io_stream_finish(hashed ? hashed : pipe, e);
-	if (r == 0 && hash)
-		r = hash_finish(hash, c->result->digest, e);
-	io_stream_close(hashed);
-	io_stream_close(pipe);
-	hash_free(hash);
-	return r;
-}
-
-/* ---- to a file or device ---- */
 
 static int open_targets(struct conversion *c, struct error *e)
 {
@@ -344,7 +167,7 @@ static int to_file(struct conversion *c, struct error *e)
 	c->plan.clone &= ((data ? data : file)->caps & IO_CAN_CLONE) != 0;
 	struct qcow2_pass pass = {.file = file, .data = data, .progress_total = c->plan.total};
 	int r = c->create.format == IMAGE_RAW ? pass_raw(c, file, false, e) : pass_qcow2(c, &pass, e);
-	if (r < 0 || verify_sources(c, e) < 0)
+	if (r < 0 || convert_verify(c, e) < 0)
 		return -1;
 	if (c->create.format == IMAGE_RAW)
 		c->result->target_bytes = c->plan.total;
@@ -379,9 +202,11 @@ int convert_run(const struct convert_opts *o, struct convert_result *out, struct
 		r = existing_qcow2(&c.existing, o->target, &c.create, e);
 	if (r == 0)
 		r = plan_backing(&c, e);
+	if (r == 0 && o->keep_snapshots)
+		r = snapshots_prepare(&c, e);
 	if (r == 0) {
 		set_up_work(&c);
-		r = strcmp(o->target, "-") == 0 ? to_stream(&c, e) : to_file(&c, e);
+		r = strcmp(o->target, "-") == 0 ? convert_to_stream(&c, e) : to_file(&c, e);
 	}
 	close_all(&c);
 	return r;

@@ -11,10 +11,24 @@ struct qcow2_sink {
 	struct sink base;
 	struct writer *writer;
 	struct io *data;
+	struct share *share;
 	bool ordered, external_data, copy_range, layout_only;
 	uint64_t cluster_size;
 	atomic_ullong written;
 };
+
+/* A cluster of an earlier state; when its refcount can go no higher, its bytes are stored once more. */
+static int place_shared(struct qcow2_sink *s, struct piece *p, struct error *e)
+{
+	uint64_t host, bytes = p->size ? p->size : s->cluster_size;
+	int r = p->size ? writer_share_compressed(s->writer, p->guest, p->size, p->host, e)
+			: writer_share(s->writer, p->guest, p->len, p->host, e);
+	if (r != 1)
+		return r;
+	r = p->size ? writer_compressed(s->writer, p->guest, p->size, &host, e)
+		    : writer_data(s->writer, p->guest, p->len, &host, e);
+	return r < 0 ? -1 : convert_copy(s->data, host, s->data, p->host, bytes, e);
+}
 
 /* Where the piece goes. 1: there are bytes to write; 0: none. */
 static int place_piece(struct qcow2_sink *s, struct piece *p, struct error *e)
@@ -33,6 +47,8 @@ static int place_piece(struct qcow2_sink *s, struct piece *p, struct error *e)
 		return writer_data(s->writer, p->guest, p->len, &p->host, e) < 0 ? -1 : 1;
 	case PIECE_COMPRESSED:
 		return writer_compressed(s->writer, p->guest, p->size, &p->host, e) < 0 ? -1 : 1;
+	case PIECE_SHARED:
+		return place_shared(s, p, e);
 	}
 	return err_set(e, ERR_USAGE, "piece of kind %d", p->kind);
 }
@@ -58,6 +74,25 @@ static int write_pieces(struct qcow2_sink *s, const struct piece *p, unsigned co
 	return 0;
 }
 
+/* Remembers where the job's clusters went, for the states to come. */
+static int note_places(struct qcow2_sink *s, const struct job *job, struct error *e)
+{
+	unsigned first = 0;
+	for (unsigned i = 0; i < job->piece_count; i++) {
+		const struct piece *p = &job->pieces[i];
+		if (p->kind != PIECE_DATA && p->kind != PIECE_COMPRESSED)
+			continue;
+		for (uint64_t at = 0; at < p->len; at += s->cluster_size) {
+			uint64_t start = p->guest + at, end = min_u64(start + s->cluster_size, p->guest + p->len);
+			struct share_place place = {p->host + at, p->kind == PIECE_COMPRESSED ? p->size : 0};
+			if (share_add(s->share, share_key(job->extents, job->extent_count, &first, start, end), place,
+				    e) < 0)
+				return -1;
+		}
+	}
+	return 0;
+}
+
 static int commit_data(struct qcow2_sink *s, struct job *job, struct error *e)
 {
 	int bytes = 0;
@@ -69,6 +104,8 @@ static int commit_data(struct qcow2_sink *s, struct job *job, struct error *e)
 		if (r && s->ordered && !s->layout_only && write_pieces(s, &job->pieces[i], 1, e) < 0)
 			return -1;
 	}
+	if (s->share && job->kind == JOB_DATA && note_places(s, job, e) < 0)
+		return -1;
 	return bytes && !s->ordered;
 }
 
@@ -96,7 +133,7 @@ static int qcow2_commit(struct sink *base, struct job *job, struct error *e)
 	struct qcow2_sink *s = (struct qcow2_sink *)base;
 	if (job->kind == JOB_CLONE)
 		return commit_clone(s, job, e);
-	if (job->kind == JOB_DATA)
+	if (job->kind == JOB_DATA || job->kind == JOB_SHARE)
 		return commit_data(s, job, e);
 	/* a skipped run may be longer than a piece can say */
 	for (uint64_t at = 0; at < job->len;) {
@@ -145,6 +182,7 @@ int sink_qcow2_new(struct sink **out, struct writer *writer, const struct qcow2_
 	s->external_data = opts->external_data;
 	s->copy_range = opts->copy_range;
 	s->cluster_size = opts->cluster_size;
+	s->share = opts->share;
 	*out = &s->base;
 	return 0;
 }

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A stream as target: raw and uncompressed qcow2 go straight through, compressed qcow2 by a spool or twice over the data.
+ */
+#include "convert/internal.h"
+
+/* The header of a qcow2 stream comes first, so its contents must be known: from a dry run over metadata, or over the data
+ * itself (--two-pass). */
+static int stream_qcow2(struct conversion *c, struct io *out, struct error *e)
+{
+	struct io *nowhere;
+	uint64_t total = c->plan.total;
+	bool twice = c->opts->compress;
+	AUTO_FREE uint8_t *header = mem_calloc(1, c->create.cluster_size, "header", e);
+	if (!header || io_null_new(&nowhere, e) < 0)
+		return -1;
+	c->work.by_metadata = !twice;
+	struct qcow2_pass dry = {.file = nowhere,
+		.keep_header = header,
+		.ordered = true,
+		.layout_only = !twice,
+		.progress_total = twice ? 2 * total : 0};
+	/* the layout run is not what the user waits for: no progress of its own */
+	struct progress *shown = c->opts->progress;
+	struct convert_opts quiet = *c->opts;
+	struct progress cancel_only = {.cancel = shown ? shown->cancel : NULL};
+	if (!twice)
+		quiet.progress = &cancel_only;
+	c->work.opts = &quiet;
+	int r = pass_qcow2(c, &dry, e);
+	io_close(nowhere);
+	c->work.opts = c->opts;
+	c->result->read_bytes = 0;
+	if (r < 0)
+		return -1;
+	struct qcow2_pass wet = {.file = out,
+		.header_first = header,
+		.ordered = true,
+		.done = twice ? total : 0,
+		.progress_total = twice ? 2 * total : total};
+	return pass_qcow2(c, &wet, e);
+}
+
+/* Compressed sizes are known only afterwards: the image is made in an unnamed file and sent from there. */
+static int spool_qcow2(struct conversion *c, struct io *out, struct error *e)
+{
+	struct io *spool;
+	if (io_spool_new(&spool, c->opts->spool_dir, e) < 0)
+		return -1;
+	struct qcow2_pass pass = {.file = spool, .progress_total = c->plan.total};
+	int r = pass_qcow2(c, &pass, e);
+	c->result->spool_bytes = c->result->target_bytes;
+	if (r == 0)
+		r = convert_copy(out, 0, spool, 0, c->result->target_bytes, e);
+	io_close(spool);
+	return r;
+}
+
+static int stream_passes(struct conversion *c, struct io_stream *stream, struct error *e)
+{
+	AUTO_IO struct io *out = NULL;
+	if (io_from_stream(&out, stream, e) < 0)
+		return -1;
+	c->new_file = true;
+	c->plan.clone = false;
+	int r = c->create.format == IMAGE_RAW             ? pass_raw(c, out, true, e)
+		: c->opts->compress && !c->opts->two_pass ? spool_qcow2(c, out, e)
+							  : stream_qcow2(c, out, e);
+	c->result->target_bytes = stream->pos;
+	return r;
+}
+
+int convert_to_stream(struct conversion *c, struct error *e)
+{
+	const struct convert_opts *o = c->opts;
+	struct io_stream *pipe = NULL, *hashed = NULL;
+	struct hash *hash = NULL;
+	if (c->create.prealloc > PREALLOC_METADATA || c->create.data_file)
+		return err_set(e, ERR_USAGE, "a stream takes no preallocation and no data file");
+	if (o->keep_snapshots || o->bitmaps)
+		return err_set(e, ERR_USAGE, "a stream takes neither snapshots nor bitmaps");
+	int r = io_stream_fd(&pipe, o->stream_fd, "standard output", e);
+	if (r == 0 && o->hash)
+		r = hash_new(&hash, o->hash, e) < 0 ? -1 : hash_stream_new(&hashed, pipe, hash, e);
+	if (r == 0)
+		r = stream_passes(c, hashed ? hashed : pipe, e);
+	if (r == 0)
+		r = convert_verify(c, e);
+	if (r == 0)
+		r = io_stream_finish(hashed ? hashed : pipe, e);
+	if (r == 0 && hash)
+		r = hash_finish(hash, c->result->digest, e);
+	io_stream_close(hashed);
+	io_stream_close(pipe);
+	hash_free(hash);
+	return r;
+}
