@@ -111,7 +111,7 @@ static struct row row_of(const struct extent *x)
 	r.data = x->kind == EXTENT_DATA || r.compressed || x->hole;
 	r.zero = x->kind == EXTENT_ZERO || x->kind == EXTENT_ABSENT;
 	r.present = x->kind != EXTENT_ABSENT;
-	r.has_host = x->has_host && r.present && !r.compressed;
+	r.has_host = x->has_host && !r.compressed;
 	if (r.has_host) {
 		r.host = x->host;
 		r.file = x->file;

@@ -28,7 +28,8 @@ enum codec_id { CODEC_DEFLATE = 0, CODEC_ZSTD = 1 }; /* the compression_type of 
 struct extent {
 	uint64_t start, len; /* guest range in bytes */
 	enum extent_kind kind;
-	bool has_host; /* `host` is valid; also for ZERO with a preallocated cluster, ZERO of a raw file's hole */
+	bool has_host; /* `host` is valid; also for ZERO with a preallocated cluster, ZERO of a raw file's hole, ABSENT
+	                * inside an allocated cluster with extended L2 */
 	bool hole;     /* ZERO only because the file has a hole where an allocated cluster lies (WALK_FILE_HOLES) */
 	uint8_t codec; /* enum codec_id, COMPRESSED only */
 	uint8_t cluster_bits; /* of the layer it comes from; 0 for raw */

@@ -127,7 +127,7 @@ static bool subcluster_run(const struct geometry *g, const struct l2_entry *x, u
 	while (end < g->subclusters && subcluster_kind(x, end) == out->kind)
 		end++;
 	out->end = cluster + ((uint64_t)end << g->subcluster_bits);
-	out->has_host = x->type == CLUSTER_NORMAL && out->kind != RUN_UNALLOCATED;
+	out->has_host = x->type == CLUSTER_NORMAL;
 	while (first > 0 && subcluster_kind(x, first - 1) == out->kind)
 		first--;
 	return first == 0 && end == g->subclusters;

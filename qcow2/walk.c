@@ -73,17 +73,28 @@ static unsigned topmost(const struct walk *w, uint64_t guest, uint64_t *until)
 	return i - w->leaves;
 }
 
+/* A hole in all layers that has one at `depth` as its last; a part of an allocated cluster is told with its place (FORMAT.md §5.5). */
+static void absent(const struct walk *w, unsigned depth, uint64_t guest, struct extent *out)
+{
+	const struct run *r = &w->runs[depth];
+
+	*out = (struct extent){ .start = guest, .kind = EXTENT_ABSENT, .depth = (uint16_t)depth };
+	if (r->kind == RUN_UNALLOCATED && r->has_host && guest >= r->start && guest < r->end) {
+		out->has_host = true;
+		out->host = r->host + (guest - r->start);
+		out->file = w->chain->layers[depth].data;
+	}
+}
+
 static void extent_of_run(const struct walk *w, unsigned depth, uint64_t guest, struct extent *out)
 {
 	const struct run *r = &w->runs[depth];
 	const struct layer *l = &w->chain->layers[depth];
 
-	out->depth = (uint16_t)depth;
+	*out = (struct extent){ .start = guest, .depth = (uint16_t)depth };
 	out->cluster_bits = l->q ? (uint8_t)l->q->g.cluster_bits : 0;
 	if (r->kind == RUN_END) { /* zeros that the layer above shows where this one is too short */
-		out->kind = EXTENT_ABSENT;
-		out->depth = (uint16_t)(depth ? depth - 1 : 0);
-		out->cluster_bits = 0;
+		absent(w, depth ? depth - 1 : 0, guest, out);
 		return;
 	}
 	out->has_host = r->has_host;
@@ -111,7 +122,7 @@ static int find_extent(struct walk *w, uint64_t guest, uint64_t end, struct exte
 		uint64_t until;
 		unsigned layer = topmost(w, guest, &until);
 
-		*out = (struct extent){ .start = guest, .kind = EXTENT_ABSENT, .depth = (uint16_t)(w->count - 1) };
+		absent(w, w->count - 1, guest, out);
 		if (layer < w->count && w->runs[layer].end > guest && w->tree[w->leaves + layer].end > guest) {
 			extent_of_run(w, layer, guest, out);
 			until = min_u64(until, w->runs[layer].end);

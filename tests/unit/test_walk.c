@@ -99,7 +99,7 @@ START_TEST(subclusters)
 	builder_entry(&b, 64 * K, host + 64 * K, 0xffffffffull);      /* all data */
 	builder_entry(&b, 2 * 64 * K, 0, 0xffffffff00000000ull);      /* all zero without a host cluster */
 	c = chain_of(&(struct io *){ builder_finish(&b) }, NULL, 1);
-	ck_assert_str_eq(map_text(c, 2 * K), "z0+4/0@96 d4+4/0@100 -8+24/0 d32+32/0@128 z64+32/0 -96+32/0");
+	ck_assert_str_eq(map_text(c, 2 * K), "z0+4/0@96 d4+4/0@100 -8+24/0@104 d32+32/0@128 z64+32/0 -96+32/0");
 	chain_close(c);
 	builder_free(&b);
 }
