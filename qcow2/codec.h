@@ -12,7 +12,7 @@
 
 struct codec;
 
-/* `max_cluster`: the largest cluster that will be compressed. NULL is allowed for codec_free. */
+/* `max_cluster`: the size of the clusters that will be compressed; they may be shorter. NULL is allowed for codec_free. */
 int codec_new(struct codec **out, enum codec_id id, uint32_t max_cluster, struct error *e);
 void codec_free(struct codec *c);
 
@@ -36,8 +36,9 @@ struct codec_level {
 
 /* Must come before the first codec_compress. ERR_USAGE for a level that does not exist. */
 int codec_set_level(struct codec *c, struct codec_level level, struct error *e);
-/* The compressed size, at most `cap` (pass the cluster's size - 1); 0: it does not fit, the cluster is to be stored as it is.
- * The result depends on the bytes and the level only, not on what the codec did before. len <= max_cluster. */
+/* The compressed size, at most `cap` (pass the cluster's size - 1); 0: it does not fit or hardly would, the cluster is to be
+ * stored as it is. The result depends on the bytes, the level and max_cluster only, not on what the codec did before.
+ * len <= max_cluster. */
 size_t codec_compress(struct codec *c, const void *src, size_t len, void *dst, size_t cap);
 
 #endif
