@@ -46,9 +46,9 @@ extern const struct cli_option cli_global_options[];
 
 struct cli_limits { /* of --untrusted; options set them */
 	uint64_t virtual_size;
-	uint64_t memory;
-	uint64_t seconds;
-	uint64_t output; /* bytes a target may grow to */
+	uint64_t memory;    /* address space, bytes */
+	uint64_t seconds;   /* of wall-clock time */
+	uint64_t expansion; /* how many times more data than its own length an image may hold */
 };
 
 /* One run of the program. */
@@ -198,4 +198,22 @@ void cli_progress_begin(struct cli_progress *p, const struct cli *c, enum cli_pr
 void cli_progress_end(struct cli_progress *p, bool finished);
 /* `status`, or 128 + the signal that cancelled the work. */
 int cli_status_after_signal(int status);
+/* After `seconds` the work is cancelled as by a signal, with a message and status 1; a few seconds later the process ends. */
+void cli_time_limit(uint64_t seconds);
+
+/* ---- confinement (cli/sandbox.c) ---- */
+
+struct cli_access {
+	const char *path; /* an image; for writing, a target (its folder, too) or a folder */
+	bool write;
+};
+/* With --untrusted: from here the process reaches these files only, makes only the system calls it needs, and keeps to the limits.
+ * The first call counts; cli_open makes it for its image, so a verb with several files calls this before. -1 after a message. */
+int cli_confine(const struct cli *c, const struct cli_access *access, unsigned n);
+/* With --untrusted: -1 and a message when the image holds more data than limits.expansion allows. For verbs that read all of it. */
+int cli_check_expansion(const struct cli *c, const char *name, struct chain *image);
+/* Both at once for a verb that copies `sources` and touches `others`; nothing without --untrusted. */
+int cli_admit(const struct cli *c, const struct convert_source *sources, unsigned n, const struct cli_access *others,
+	unsigned other_count);
+
 #endif

@@ -103,10 +103,13 @@ static int compare_run(struct cli *c, int argc, char **argv)
 
 	parse(c, argc, argv, &a);
 	char **names = argv + optind;
+	struct cli_access access[2] = {{.path = names[0]}, {.path = names[1]}};
+	if (cli_confine(c, access, 2) < 0)
+		return EXIT_OPEN;
 	for (unsigned i = 0; i < 2 && status == 0; i++) {
 		struct chain_opts opts;
 		if (cli_source_opts(c, &a.source[i], names[i], NULL, &opts) < 0 ||
-			cli_open(c, names[i], &opts, &images[i]) < 0)
+			cli_open(c, names[i], &opts, &images[i]) < 0 || cli_check_expansion(c, names[i], images[i]) < 0)
 			status = EXIT_OPEN;
 	}
 	if (status == 0)

@@ -272,6 +272,31 @@ static int take_stdout(struct request *r, struct error *e)
 	return 0;
 }
 
+/* --untrusted: the files that the conversion may reach. */
+static int admit(const struct request *r)
+{
+	const struct convert_opts *o = &r->opts;
+	const char *tmp = getenv("TMPDIR");
+	struct error e;
+	struct cli_access others[3];
+	unsigned n = 0;
+	if (strcmp(o->target, "-") != 0)
+		others[n++] = (struct cli_access){.path = o->target, .write = true};
+	else if (o->compress && !o->two_pass)
+		others[n++] = (struct cli_access){.path = o->spool_dir ? o->spool_dir
+							  : tmp        ? tmp
+								       : "/var/tmp",
+			.write = true};
+	const char *data = o->create.data_file, *backing = o->create.backing_name;
+	AUTO_FREE char *data_path = data ? image_backing_path(o->target, data, &e) : NULL;
+	AUTO_FREE char *backing_path = backing ? image_backing_path(o->target, backing, &e) : NULL;
+	if (data_path)
+		others[n++] = (struct cli_access){.path = data_path, .write = true};
+	if (backing_path)
+		others[n++] = (struct cli_access){.path = backing_path};
+	return cli_admit(r->cli, o->sources, o->source_count, others, n);
+}
+
 static int convert(struct request *r)
 {
 	const struct cli *c = r->cli;
@@ -337,7 +362,10 @@ static int run(struct cli *c, int argc, char **argv)
 			goto out;
 	}
 	r.opts.sources = sources;
-	status = set_target_options(&r, &e) < 0 ? cli_fail(c, &e) : convert(&r);
+	if (set_target_options(&r, &e) < 0)
+		status = cli_fail(c, &e);
+	else if (admit(&r) == 0)
+		status = convert(&r);
 out:
 	free(sources);
 	cli_option_list_free(&r.list);

@@ -89,6 +89,21 @@ static int collect(struct create_args *a, struct image_create *create, struct er
 	return 0;
 }
 
+/* With --untrusted it is the backing file that is the stranger's. */
+static int confine(const struct cli *c, const struct create_args *a, const struct image_create *create)
+{
+	struct error e;
+	AUTO_FREE char *backing = create->backing_name ? image_backing_path(a->name, create->backing_name, &e) : NULL;
+	AUTO_FREE char *data = create->data_file ? image_backing_path(a->name, create->data_file, &e) : NULL;
+	struct cli_access access[3] = {{.path = a->name, .write = true}};
+	unsigned n = 1;
+	if (backing)
+		access[n++] = (struct cli_access){.path = backing};
+	if (data)
+		access[n++] = (struct cli_access){.path = data, .write = true};
+	return cli_confine(c, access, n);
+}
+
 static int open_backing(const struct cli *c, const struct create_args *a, const struct image_create *create,
 	struct chain **out, struct error *e)
 {
@@ -155,7 +170,11 @@ static int create_run(struct cli *c, int argc, char **argv)
 		return 0;
 	}
 	image_create_defaults(&create, format);
-	if (collect(&a, &create, &e) < 0 || (create.backing_name && look_at_backing(c, &a, &create, &e) < 0))
+	if (collect(&a, &create, &e) < 0)
+		return fail(c, &a, &e);
+	if (confine(c, &a, &create) < 0)
+		return 1;
+	if (create.backing_name && look_at_backing(c, &a, &create, &e) < 0)
 		return fail(c, &a, &e);
 	if (!a.has_size)
 		return cli_error(c, "%s: Image creation needs a size parameter", a.name);

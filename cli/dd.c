@@ -111,6 +111,9 @@ static int dd_run(struct cli *c, int argc, char **argv)
 	opts.source_count = 1;
 	opts.target = a.out;
 	opts.target_opts.sync_at_end = true;
+	struct cli_access target = {.path = a.out, .write = true};
+	if (cli_admit(c, &source, 1, &target, 1) < 0)
+		return 1;
 	opts.progress = &progress.base;
 	cli_progress_begin(&progress, c, CLI_PROGRESS_NONE);
 	int r = convert_run(&opts, &result, &e);

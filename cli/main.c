@@ -24,6 +24,10 @@ const struct cli_command *const cli_commands[] = {
 
 enum {
 	GLOBAL_UNTRUSTED = CLI_OWN,
+	GLOBAL_MAX_VIRTUAL_SIZE,
+	GLOBAL_MAX_MEMORY,
+	GLOBAL_MAX_SECONDS,
+	GLOBAL_MAX_EXPANSION,
 };
 
 const struct cli_option cli_global_options[] = {
@@ -31,8 +35,14 @@ const struct cli_option cli_global_options[] = {
 	{'V', "version", NULL, "show the version and exit"},
 	{'v', "verbose", NULL, "tell more on standard error"},
 	{GLOBAL_UNTRUSTED, "untrusted", NULL,
-		"the image is a stranger's: follow no backing or data file, accept no unknown feature, keep limits, "
-		"run confined"},
+		"the image is a stranger's: follow no backing or data file, accept no unknown feature, demand its "
+		"format, keep "
+		"limits, run confined"},
+	{GLOBAL_MAX_VIRTUAL_SIZE, "max-virtual-size", "SIZE", "with --untrusted: no larger disk (default 16T)"},
+	{GLOBAL_MAX_EXPANSION, "max-expansion", "N",
+		"with --untrusted: no more than N times as much data as the image is long (default 256)"},
+	{GLOBAL_MAX_MEMORY, "max-memory", "SIZE", "with --untrusted: address space (default 1G)"},
+	{GLOBAL_MAX_SECONDS, "max-seconds", "N", "with --untrusted: time (default 3600)"},
 	{'T', "trace", "TRACE", "not supported"},
 	CLI_ROW_END,
 };
@@ -68,6 +78,18 @@ static int global_options(struct cli *c, int argc, char **argv)
 		case GLOBAL_UNTRUSTED:
 			c->untrusted = true;
 			break;
+		case GLOBAL_MAX_VIRTUAL_SIZE:
+			c->limits.virtual_size = cli_parse_size(c, "virtual size", arg);
+			break;
+		case GLOBAL_MAX_EXPANSION:
+			c->limits.expansion = cli_parse_number(c, "expansion", arg, 1, 1000000000);
+			break;
+		case GLOBAL_MAX_MEMORY:
+			c->limits.memory = cli_parse_size(c, "memory", arg);
+			break;
+		case GLOBAL_MAX_SECONDS:
+			c->limits.seconds = cli_parse_number(c, "number of seconds", arg, 1, 10000000);
+			break;
 		}
 	}
 	return -1;
@@ -90,7 +112,7 @@ int main(int argc, char **argv)
 	}
 	struct cli c = {
 		.program = basename(argv[0]),
-		.limits = {.virtual_size = 16ull << 40, .memory = 1ull << 30, .seconds = 600},
+		.limits = {.virtual_size = 16ull << 40, .memory = 1ull << 30, .seconds = 3600, .expansion = 256},
 	};
 	c.drop_in = strcmp(c.program, "qemu-img") == 0;
 

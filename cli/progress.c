@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SHOW_EVERY_MS = 100, BAR_WIDTH = 40 };
+enum { SHOW_EVERY_MS = 100, BAR_WIDTH = 40, GRACE_SECONDS = 2 };
 
 static atomic_bool cancel_flag;
 static volatile sig_atomic_t cancel_signal, show_wanted;
@@ -24,6 +24,19 @@ static void on_cancel(int sig)
 	}
 	cancel_signal = sig;
 	atomic_store_explicit(&cancel_flag, true, memory_order_relaxed);
+}
+
+static void on_time_limit(int sig)
+{
+	static const char text[] = "the time limit of --max-seconds is over\n";
+	(void)sig;
+	if (cancel_signal) /* nobody listened */
+		_exit(1);
+	cancel_signal = SIGALRM;
+	atomic_store_explicit(&cancel_flag, true, memory_order_relaxed);
+	ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+	(void)ignored;
+	alarm(GRACE_SECONDS);
 }
 
 static void on_show(int sig)
@@ -166,5 +179,11 @@ void cli_progress_end(struct cli_progress *p, bool finished)
 
 int cli_status_after_signal(int status)
 {
-	return cancel_signal ? 128 + cancel_signal : status;
+	return cancel_signal && cancel_signal != SIGALRM ? 128 + cancel_signal : status;
+}
+
+void cli_time_limit(uint64_t seconds)
+{
+	catch_signal(SIGALRM, on_time_limit);
+	alarm((unsigned)min_u64(seconds, INT32_MAX));
 }

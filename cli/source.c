@@ -64,6 +64,9 @@ int cli_source_opts(const struct cli *c, const struct cli_source *s, const char 
 int cli_open(const struct cli *c, const char *name, const struct chain_opts *opts, struct chain **out)
 {
 	struct error e;
+	struct cli_access access = {.path = name};
+	if (cli_confine(c, &access, 1) < 0)
+		return -1;
 	if (chain_open(out, name, opts, &e) < 0) {
 		cli_fail(c, &e); /* it says "Could not open 'NAME'" itself */
 		return -1;
@@ -72,6 +75,71 @@ int cli_open(const struct cli *c, const char *name, const struct chain_opts *opt
 		const struct layer *l = &(*out)->layers[i];
 		if (l->probed)
 			cli_verbose(c, "%s: format %s was probed", l->path, image_format_name(l->format));
+	}
+	return 0;
+}
+
+/* Guest bytes that tables claim to hold data; each cluster of the file may be claimed many times. */
+static int count_data(struct chain *image, uint64_t limit, uint64_t *bytes, struct error *e)
+{
+	struct walk *w;
+	struct extent x;
+	int r = walk_new(&w, image, image->count, 0, e);
+	if (r < 0)
+		return -1;
+	*bytes = 0;
+	for (uint64_t pos = 0; r == 0 && pos < image->size && *bytes <= limit; pos = x.start + x.len) {
+		r = walk_extent(w, pos, image->size, &x, e);
+		if (r == 0 && (x.kind == EXTENT_DATA || x.kind == EXTENT_COMPRESSED))
+			*bytes += x.len;
+	}
+	walk_free(w);
+	return r;
+}
+
+int cli_check_expansion(const struct cli *c, const char *name, struct chain *image)
+{
+	static const uint64_t small = 256 << 20; /* not worth a thought */
+	struct error e;
+	uint64_t bytes, limit;
+
+	if (!c->untrusted)
+		return 0;
+	if (mul_overflows(image->layers[0].file->size, c->limits.expansion, &limit))
+		return 0;
+	limit = max_u64(limit, small);
+	if (count_data(image, limit, &bytes, &e) < 0) {
+		cli_fail(c, &e);
+		return -1;
+	}
+	if (bytes <= limit)
+		return 0;
+	cli_error(c, "'%s' is %llu bytes long and claims to hold more than %llu times as much data (--max-expansion)",
+		name, (unsigned long long)image->layers[0].file->size, (unsigned long long)c->limits.expansion);
+	return -1;
+}
+
+int cli_admit(const struct cli *c, const struct convert_source *sources, unsigned n, const struct cli_access *others,
+	unsigned other_count)
+{
+	struct error e;
+	if (!c->untrusted)
+		return 0;
+	AUTO_FREE struct cli_access *access = mem_calloc(n + other_count, sizeof *access, "paths", &e);
+	if (!access) {
+		cli_fail(c, &e);
+		return -1;
+	}
+	for (unsigned i = 0; i < n; i++)
+		access[i].path = sources[i].name;
+	memcpy(access + n, others, other_count * sizeof *access);
+	if (cli_confine(c, access, n + other_count) < 0)
+		return -1;
+	for (unsigned i = 0; i < n; i++) {
+		AUTO_CHAIN struct chain *image = NULL;
+		if (cli_open(c, sources[i].name, &sources[i].open, &image) < 0 ||
+			cli_check_expansion(c, sources[i].name, image) < 0)
+			return -1;
 	}
 	return 0;
 }

@@ -22,7 +22,7 @@ q create -f qcow2 -b base.raw -F raw overlay.qcow2 5M
 w -c 'write -P 2 1M 64k' overlay.qcow2
 q create -f qcow2 -b overlay.qcow2 -F qcow2 -o compat=0.10,cluster_size=4k top.qcow2 6M
 q create -f qcow2 -o lazy_refcounts=on,refcount_bits=1,extended_l2=on,cluster_size=128k,compression_type=zstd options.qcow2 100M
-w -c 'write -P 2 1M 128k' options.qcow2
+w -c 'write -P 2 1M 5k' options.qcow2
 q create -f qcow2 -o data_file=d.raw,data_file_raw=on rawdata.qcow2 10M
 q create -f qcow2 -o data_file=e.raw data.qcow2 1M
 w -c 'write 0 64k' -c 'write -z 128k 64k' data.qcow2
