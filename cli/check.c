@@ -56,10 +56,27 @@ static void parse(const struct cli *c, int argc, char **argv, struct check_args 
 		cli_usage_error(c, "Expecting one image file name");
 }
 
+/* A damaged image may have millions of findings: they leave in large pieces, since standard error has no buffer. */
+struct findings {
+	size_t len;
+	char text[32 << 10];
+};
+
+static void flush_findings(struct findings *all)
+{
+	fwrite(all->text, 1, all->len, stderr);
+	all->len = 0;
+}
+
 static void print_finding(void *ctx, const struct finding *f)
 {
-	(void)ctx;
-	fprintf(stderr, "%s\n", f->text);
+	struct findings *all = ctx;
+	size_t len = strlen(f->text);
+	if (all->len + len + 1 > sizeof all->text)
+		flush_findings(all);
+	memcpy(all->text + all->len, f->text, len);
+	all->text[all->len + len] = '\n';
+	all->len += len + 1;
 }
 
 static void print_json(const char *name, const struct check_result *r)
@@ -119,10 +136,12 @@ static int check_image(const struct cli *c, const struct check_args *a, const ch
 	struct error e;
 	struct check_result result;
 	struct cli_progress progress;
+	struct findings findings = {.len = 0};
 
 	cli_progress_begin(&progress, c, a->progress);
-	struct check_opts opts = {.threads = a->threads, .progress = &progress.base, .found = print_finding};
+	struct check_opts opts = {.threads = a->threads, .progress = &progress.base, .found = print_finding, .ctx = &findings};
 	int r = qcow2_check(layer, &opts, &result, &e);
+	flush_findings(&findings);
 	cli_progress_end(&progress, r == 0);
 	if (r < 0)
 		return cli_status_after_signal(cli_fail(c, &e));

@@ -8,14 +8,14 @@
 #include <limits.h>
 
 enum { JOBS_SERIAL = 1, JOBS_SPARE = 2 };
-static const uint64_t BUDGET_BYTES = 4ull << 30;
+static const uint64_t BUDGET_BYTES = 4ull << 30, ALIAS_BYTES = 16 << 20;
 
-int check_spend(struct check *c, uint64_t bytes, const char *what, struct error *e)
+int check_spend(struct check *c, uint64_t *budget, uint64_t bytes, const char *what, struct error *e)
 {
-	if (bytes > c->budget)
-		return err_set(e, ERR_LIMIT, "%s: more of them are referred to than a file of %llu bytes can hold", what,
+	if (bytes > *budget)
+		return err_set(e, ERR_LIMIT, "%s are referred to more often than a file of %llu bytes can need", what,
 			(unsigned long long)c->file_bytes);
-	c->budget -= bytes;
+	*budget -= bytes;
 	return 0;
 }
 
@@ -71,7 +71,7 @@ static int check_snapshot(struct check *c, const struct qcow2_snapshot *s, struc
 			printable(s->id, id), printable(s->name, name), s->entry.l1_entries);
 		return 0;
 	}
-	if (check_spend(c, (uint64_t)s->entry.l1_entries * 8, "L1 tables of snapshots", e) < 0)
+	if (check_spend(c, &c->budget, (uint64_t)s->entry.l1_entries * 8, "L1 tables of snapshots", e) < 0)
 		return -1;
 	return check_walk(c, s->entry.l1_offset, s->entry.l1_entries, false, e);
 }
@@ -106,7 +106,10 @@ static int check_bitmap(struct check *c, const struct bitmap_entry *b, struct er
 	if (check_refer(c, b->table_offset, bytes, NOWHERE, e) < 0)
 		return -1;
 	AUTO_FREE uint8_t *table = mem_alloc_pages(CHUNK * 8, "bitmap table", e);
-	if (!table || check_spend(c, bytes, "bitmap tables", e) < 0)
+	if (!table || check_spend(c, &c->budget, bytes, "bitmap tables", e) < 0)
+		return -1;
+	if (counts_get(&c->counts, b->table_offset >> c->g->cluster_bits) > 1 &&
+		check_spend(c, &c->aliases, bytes, "bitmap tables", e) < 0)
 		return -1;
 	for (uint32_t i = 0; i < b->table_entries; i += CHUNK) {
 		const uint32_t n = b->table_entries - i < CHUNK ? b->table_entries - i : CHUNK;
@@ -217,6 +220,7 @@ int qcow2_check(struct layer *l, const struct check_opts *opts, struct check_res
 		.file_bytes = l->file->size,
 		.real_bytes = real,
 		.budget = BUDGET_BYTES + 4 * real,
+		.aliases = ALIAS_BYTES,
 		.progress_total = l->q->h.l1_entries,
 	};
 	*out = (struct check_result){.total_clusters = geometry_clusters(c.g, align_down(l->q->h.size, 512))};
@@ -224,5 +228,5 @@ int qcow2_check(struct layer *l, const struct check_opts *opts, struct check_res
 	if (rc == 0)
 		rc = check_all(&c, e);
 	end(&c);
-	return rc;
+	return rc < 0 ? err_prefix(e, "%s", l->file->name) : 0;
 }

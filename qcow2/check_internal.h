@@ -52,6 +52,7 @@ bool counts_all_one(const struct counts *c, uint64_t first, uint64_t n);
 enum event_code {
 	/* not findings */
 	EVENT_TABLE,      /* from now on entries of the L2 table of L1 entry `a` */
+	EVENT_L2_TABLE,   /* the table lies at `a`: a reference */
 	EVENT_CLUSTERS,   /* `b` host clusters from offset `a` are referred to, an offset that may be unaligned */
 	EVENT_COMPRESSED, /* `b` bytes at `a` are referred to */
 	EVENT_COMPARE,    /* cluster `a` has the stored refcount `b`, which seems not to be the number of references */
@@ -149,7 +150,9 @@ struct check {
 	bool data_file;
 	uint64_t file_bytes;
 	uint64_t real_bytes; /* of them with blocks behind, as far as known */
-	uint64_t budget;     /* bytes of tables that may still be read although the file cannot hold so many */
+	uint64_t budget;     /* bytes of tables other than L2 tables that may still be read */
+	uint64_t aliases;    /* bytes of tables that may still be walked although they were walked for the same state before */
+	uint32_t walks;      /* states walked: no honest L2 table has more references */
 	struct counts counts;
 	uint64_t *reftable; /* host byte order */
 	uint64_t reftable_entries;
@@ -164,8 +167,8 @@ struct check {
 
 /* Counts a reference to `bytes` bytes at `host` (qcow2/check.c): what lies too far beyond the end is a finding instead. */
 int check_refer(struct check *c, uint64_t host, uint64_t bytes, uint64_t guest, struct error *e);
-/* Takes `bytes` from the budget. */
-int check_spend(struct check *c, uint64_t bytes, const char *what, struct error *e);
+/* Takes `bytes` from `budget` or `aliases`. */
+int check_spend(struct check *c, uint64_t *budget, uint64_t bytes, const char *what, struct error *e);
 
 /* One L1 and all below it: references and the state of each entry (qcow2/check_walk.c). */
 int check_walk(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active, struct error *e);

@@ -2,7 +2,7 @@
  *
  * Walks an L1 table and the L2 tables below it for check, FORMAT.md §12.3: a window of tables is a job, scanned by any thread
  * and applied in order. Tables that no honest file could hold (many entries that lead to one table, tables in holes) must
- * not cost time without end.
+ * not cost time without end: a few aliases are walked as often as they are named, more are refused; holes are skipped.
  */
 #include "qcow2/check_internal.h"
 
@@ -50,7 +50,7 @@ static int scan(struct check_job *j, struct error *e)
 			return -1;
 		if (!(t->raw & ENTRY_COPIED))
 			j->not_copied = true;
-		if (job_note(j, EVENT_CLUSTERS, host, 1, 0, e) < 0)
+		if (job_note(j, EVENT_L2_TABLE, host, 0, 0, e) < 0)
 			return -1;
 		if (geometry_in_cluster(g, host) && job_note(j, FOUND_L1_UNALIGNED, host, 0, 0, e) < 0)
 			return -1;
@@ -79,6 +79,19 @@ static int apply_clusters(struct check *c, const struct event *v, uint64_t guest
 	return 0;
 }
 
+/* The L2 table itself. Each state refers to it once at most. */
+static int apply_table(struct check *c, uint64_t host, uint64_t guest, struct error *e)
+{
+	const struct event v = {.a = host, .b = 1};
+	if (apply_clusters(c, &v, guest, e) < 0)
+		return -1;
+	if (counts_get(&c->counts, host >> c->g->cluster_bits) <= c->walks)
+		return 0;
+	if (check_spend(c, &c->aliases, c->g->cluster_size, "L2 tables", e) < 0)
+		return err_prefix(e, "L2 table at 0x%llx", (unsigned long long)host);
+	return 0;
+}
+
 static int apply(struct check_job *j, struct error *e)
 {
 	struct check *c = j->check;
@@ -89,6 +102,8 @@ static int apply(struct check_job *j, struct error *e)
 		int rc = 0;
 		if (v->code == EVENT_TABLE)
 			base = v->a << (c->g->cluster_bits + c->g->l2_bits);
+		else if (v->code == EVENT_L2_TABLE)
+			rc = apply_table(c, v->a, base, e);
 		else if (v->code == EVENT_CLUSTERS)
 			rc = apply_clusters(c, v, guest, e);
 		else if (v->code == EVENT_COMPRESSED)
@@ -126,27 +141,20 @@ static bool is_hole(struct check *c, uint64_t host)
 	return io_extent(c->file, host, len, &x, &ignored) == 0 && x.kind != EXTENT_DATA && x.len >= len;
 }
 
-/* Whether the table's bytes have to be looked at: 1 yes, 0 they are all zero. Different tables cannot be more than the file's own
- * blocks; beyond that they are holes, or the same again and again. */
-static int must_read(struct l1_walk *w, uint64_t host, struct error *e)
+/* Whether the table's bytes have to be looked at. Different tables cannot be more than the file's own blocks; beyond that they
+ * are holes, or the same again and again. */
+static bool must_read(struct l1_walk *w, uint64_t host)
 {
-	struct check *c = w->c;
-	if (host >= c->file_bytes)
-		return 0;
-	w->bytes += c->g->cluster_size;
-	if (w->bytes <= c->real_bytes)
-		return 1;
-	if (is_hole(c, host))
-		return 0;
-	return check_spend(c, c->g->cluster_size, "L2 tables", e) < 0 ? -1 : 1;
+	if (host >= w->c->file_bytes)
+		return false;
+	w->bytes += w->c->g->cluster_size;
+	return w->bytes <= w->c->real_bytes || !is_hole(w->c, host);
 }
 
 static int add_table(struct l1_walk *w, uint32_t index, uint64_t raw, struct error *e)
 {
 	struct check *c = w->c;
-	int read = must_read(w, raw & ENTRY_OFFSET_MASK, e);
-	if (read < 0)
-		return -1;
+	bool read = must_read(w, raw & ENTRY_OFFSET_MASK);
 	if (!w->job) {
 		w->job = job_next(c, e);
 		if (!w->job)
@@ -197,5 +205,9 @@ int check_walk(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool acti
 		check_found(c, FOUND_UNREADABLE, (struct place){l1_host, NOWHERE}, (uint64_t)l1_entries * 8, l1_host, 0);
 		return 0;
 	}
+	if (counts_get(&c->counts, l1_host >> c->g->cluster_bits) <= 1)
+		c->walks++;
+	else if (check_spend(c, &c->aliases, (uint64_t)l1_entries * 8, "L1 tables", e) < 0)
+		return -1;
 	return check_l1(c, l1_host, l1_entries, active, scan, apply, e);
 }
