@@ -43,7 +43,7 @@ CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DQSNAP_VERSION='"$(V
 	$(OPT) $(WARN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all) $(DEFS_ALL) $(if $(CI),-Werror) $(CPPFLAGS) $(CFLAGS)
 LDFLAGS_ALL = -pthread $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS)
 
-.PHONY: all help clean deps unit fuzz fuzz-corpus test test-long interop demo bench install uninstall
+.PHONY: all help clean deps lint unit fuzz fuzz-corpus test test-long interop demo bench install uninstall
 all: $(if $(CLI_SRC),$(B)/qsnap) $(B)/libqsnap.so $(B)/libqsnap.a ## build/qsnap, build/libqsnap.so and build/libqsnap.a (the default)
 
 help: ## this list
@@ -111,6 +111,8 @@ fuzz: ## let libFuzzer work (FUZZ_SECONDS=60 each; FUZZ_ONLY='header entry' choo
 		build/fuzz/fuzz-$$n -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -max_len=65536 \
 			-artifact_prefix=build/fuzz/$$n- build/fuzz/new/$$n tests/fuzz/corpus/$$n; done
 
+lint: $(B)/unit_list.h ## layout, layers, references to FORMAT.md, shellcheck, cppcheck, clang-tidy
+	@LINT_FLAGS='$(filter-out -W% -DQSNAP%,$(CFLAGS_ALL)) -I$(B)' scripts/lint $(B)
 deps: ## install the Debian packages that building and testing need
 	scripts/deps build
 	scripts/deps test

@@ -42,13 +42,21 @@ struct error {
 
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
-/* Fills `e` and returns -1, so that a failure is one expression: return err_set(e, ERR_CORRUPT, "...", ...). */
-int err_set(struct error *e, enum err_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* Fills `e` and gives -1, so that a failure is one expression: return err_set(e, ERR_CORRUPT, "...", ...). A macro, so that
+ * compilers and analyzers see the -1. */
+static inline int err_value(void)
+{
+	return -1;
+}
+#define err_set(...) (err_fill(__VA_ARGS__), err_value())
+void err_fill(struct error *e, enum err_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* The same for a failed system call; ": " and strerror(sys_errno) follow the text. ENOENT gives ERR_NOT_FOUND,
  * EAGAIN/EACCES of a lock are the caller's to map, all else ERR_IO. */
-int err_sys(struct error *e, int sys_errno, const char *fmt, ...) PRINTF_LIKE(3, 4);
+#define err_sys(...) (err_fill_sys(__VA_ARGS__), err_value())
+void err_fill_sys(struct error *e, int sys_errno, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Puts "context: " before the message on the way up; returns -1. */
-int err_prefix(struct error *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
+#define err_prefix(...) (err_fill_prefix(__VA_ARGS__), err_value())
+void err_fill_prefix(struct error *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* ---- bytes and arithmetic (inline) ---- */
 

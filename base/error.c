@@ -21,7 +21,7 @@ static void fill(struct error *e, enum err_code code, int sys_errno, const char 
 	memcpy(e->msg, msg, n + rest + 1);
 }
 
-int err_set(struct error *e, enum err_code code, const char *fmt, ...)
+void err_fill(struct error *e, enum err_code code, const char *fmt, ...)
 {
 	char text[sizeof e->msg];
 	va_list args;
@@ -29,10 +29,9 @@ int err_set(struct error *e, enum err_code code, const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, args);
 	va_end(args);
 	fill(e, code, 0, text, "");
-	return -1;
 }
 
-int err_sys(struct error *e, int sys_errno, const char *fmt, ...)
+void err_fill_sys(struct error *e, int sys_errno, const char *fmt, ...)
 {
 	char text[sizeof e->msg - 100], reason[96], tail[100];
 	va_list args;
@@ -41,10 +40,9 @@ int err_sys(struct error *e, int sys_errno, const char *fmt, ...)
 	va_end(args);
 	snprintf(tail, sizeof tail, ": %s", strerror_r(sys_errno, reason, sizeof reason));
 	fill(e, sys_errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, sys_errno, text, tail);
-	return -1;
 }
 
-int err_prefix(struct error *e, const char *fmt, ...)
+void err_fill_prefix(struct error *e, const char *fmt, ...)
 {
 	char text[sizeof e->msg / 2], tail[sizeof e->msg + 2];
 	va_list args;
@@ -53,5 +51,4 @@ int err_prefix(struct error *e, const char *fmt, ...)
 	va_end(args);
 	snprintf(tail, sizeof tail, ": %s", e->msg);
 	fill(e, e->code, e->sys_errno, text, tail);
-	return -1;
 }

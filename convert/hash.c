@@ -67,7 +67,7 @@ void hash_free(struct hash *h)
 int hash_io(struct io *io, uint64_t len, const char *algorithm, char hex[129], struct error *e)
 {
 	const size_t step = 1 << 20;
-	struct hash *h;
+	struct hash *h = NULL;
 	if (hash_new(&h, algorithm, e) < 0)
 		return -1;
 	AUTO_FREE uint8_t *buf = mem_alloc_pages(step, "hash buffer", e);

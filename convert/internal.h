@@ -211,7 +211,7 @@ struct share_place {
 int share_new(struct share **out, struct error *e);
 void share_free(struct share *s);
 /* What the extents show in [start, end), as a key: the same key means the same bytes. *first is moved along. */
-struct share_key share_key(const struct extent *extents, unsigned count, unsigned *first, uint64_t start, uint64_t end);
+struct share_key share_key(const struct extent *x, unsigned count, unsigned *first, uint64_t start, uint64_t end);
 const struct share_place *share_find(const struct share *s, struct share_key key);
 int share_add(struct share *s, struct share_key key, struct share_place place, struct error *e);
 
