@@ -94,13 +94,12 @@ static int confine(const struct cli *c, const struct create_args *a, const struc
 {
 	struct error e;
 	AUTO_FREE char *backing = create->backing_name ? image_backing_path(a->name, create->backing_name, &e) : NULL;
-	AUTO_FREE char *data = create->data_file ? image_backing_path(a->name, create->data_file, &e) : NULL;
 	struct cli_access access[3] = {{.path = a->name, .write = true}};
 	unsigned n = 1;
 	if (backing)
 		access[n++] = (struct cli_access){.path = backing};
-	if (data)
-		access[n++] = (struct cli_access){.path = data, .write = true};
+	if (create->data_file) /* from the current folder, not from the image's (FORMAT.md §11) */
+		access[n++] = (struct cli_access){.path = create->data_file, .write = true};
 	return cli_confine(c, access, n);
 }
 
@@ -139,10 +138,8 @@ static int write_image(const struct create_args *a, const struct image_create *c
 	static const struct target_opts opts = {.sync_at_end = true};
 	struct target *target = NULL, *data = NULL;
 	int r = target_open(&target, a->name, &opts, e);
-	if (r == 0 && create->data_file) {
-		AUTO_FREE char *path = image_backing_path(a->name, create->data_file, e);
-		r = path ? target_open(&data, path, &opts, e) : -1;
-	}
+	if (r == 0 && create->data_file)
+		r = target_open(&data, create->data_file, &opts, e);
 	if (r == 0)
 		r = image_create_run(create, target_io(target), data ? target_io(data) : NULL, e);
 	if (r == 0 && data)

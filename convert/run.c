@@ -152,10 +152,8 @@ static int open_targets(struct conversion *c, struct error *e)
 	if (target_open(&c->target, o->target, &opts, e) < 0)
 		return -1;
 	c->new_file = target_is_new(c->target);
-	if (!c->create.data_file)
-		return 0;
-	AUTO_FREE char *path = image_backing_path(o->target, c->create.data_file, e);
-	return path ? target_open(&c->data_target, path, &o->target_opts, e) : -1;
+	/* a data file's name is taken from the current folder, not from the image's (FORMAT.md §11) */
+	return c->create.data_file ? target_open(&c->data_target, c->create.data_file, &o->target_opts, e) : 0;
 }
 
 static int to_file(struct conversion *c, struct error *e)
