@@ -185,6 +185,19 @@ void convert_defaults(struct convert_opts *o)
 	o->stream_fd = -1;
 }
 
+/* What a raw target cannot hold is refused rather than dropped. */
+static int check_target(const struct conversion *c, struct error *e)
+{
+	bool raw = c->create.format == IMAGE_RAW;
+	if (raw && c->opts->compress)
+		return err_set(e, ERR_USAGE, "Compression not supported for this file format");
+	if (raw && c->opts->bitmaps)
+		return err_set(e, ERR_USAGE, "Format driver 'raw' does not support bitmaps");
+	if (raw && c->opts->keep_snapshots)
+		return err_set(e, ERR_USAGE, "A raw target cannot hold snapshots");
+	return image_create_check(&c->create, e);
+}
+
 int convert_run(const struct convert_opts *o, struct convert_result *out, struct error *e)
 {
 	struct conversion c = {.opts = o, .create = o->create, .result = out};
@@ -193,9 +206,7 @@ int convert_run(const struct convert_opts *o, struct convert_result *out, struct
 	if (r == 0)
 		r = open_sources(&c, e);
 	if (r == 0)
-		r = o->compress && c.create.format == IMAGE_RAW
-			    ? err_set(e, ERR_USAGE, "Compression not supported for this file format")
-			    : image_create_check(&c.create, e);
+		r = check_target(&c, e);
 	if (r == 0 && o->in_place && c.create.format == IMAGE_QCOW2)
 		r = existing_qcow2(&c.existing, o->target, &c.create, e);
 	if (r == 0)
