@@ -74,17 +74,37 @@ static int give_hidden_name(struct temporary *t, const char *near_name)
 	return -1;
 }
 
-int temporary_name(struct temporary *t, const char *name, bool replace)
+/* From the hidden name to a final one that must not exist yet: it may have come into being meanwhile. Some file systems lack
+ * the flag, some lack links; where both are missing a look before must do. */
+static int rename_to_new(struct temporary *t, const char *name)
 {
-	if (!replace && !t->name[0])
-		return link_as(t, name);
-	if (!replace) {
-		/* link() and not rename(): it refuses a name that has come into being meanwhile. */
-		if (linkat(t->dir_fd, t->name, t->dir_fd, name, 0) < 0)
-			return -1;
+	struct stat st;
+	if (renameat2(t->dir_fd, t->name, t->dir_fd, name, RENAME_NOREPLACE) == 0) {
+		t->name[0] = 0;
+		return 0;
+	}
+	if (errno != EINVAL && errno != ENOSYS)
+		return -1;
+	if (linkat(t->dir_fd, t->name, t->dir_fd, name, 0) == 0) {
 		temporary_forget(t);
 		return 0;
 	}
+	if (errno != EPERM && errno != EOPNOTSUPP)
+		return -1;
+	if (fstatat(t->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		errno = EEXIST;
+		return -1;
+	}
+	if (renameat(t->dir_fd, t->name, t->dir_fd, name) < 0)
+		return -1;
+	t->name[0] = 0;
+	return 0;
+}
+
+int temporary_name(struct temporary *t, const char *name, bool replace)
+{
+	if (!replace)
+		return t->name[0] ? rename_to_new(t, name) : link_as(t, name);
 	if (!t->name[0] && give_hidden_name(t, name) < 0)
 		return -1;
 	if (renameat(t->dir_fd, t->name, t->dir_fd, name) < 0)
