@@ -133,7 +133,9 @@ def both(words):
 
 def steps(text):
     """Without the progress, whose steps are everybody's own."""
-    return re.sub(r"\s*\([0-9.]+/100%\)\s*", "", text)
+    if "/100%)" not in text:
+        return text
+    return " ".join(re.sub(r"\([0-9.]+/100%\)", "", text).split())
 
 
 def same_answer(words):
