@@ -433,6 +433,33 @@ START_TEST(many_tables)
 }
 END_TEST
 
+/* The room behind a stream is given up when the refcount block that counts it has been written. */
+START_TEST(an_old_tail_is_given_up)
+{
+	struct error e = {0};
+	struct image_create c;
+	struct io *file;
+	struct writer *w;
+	struct image_view v;
+	uint64_t tail, host, far = 70 << 20;
+	image_create_defaults(&c, IMAGE_QCOW2);
+	c.cluster_size = 512;
+	c.refcount_bits = 64;
+	c.size = far + 4096;
+	ck_assert(io_memory_new(&file, NULL, 0, "image", &e) == 0);
+	ck_assert(writer_new(&w, &c, file, NULL, &e) == 0);
+	ck_assert(writer_compressed(w, 0, 10, &tail, &e) == 0);
+	ck_assert(writer_data(w, 512, far - 512, &host, &e) == 0);
+	ck_assert(writer_compressed(w, far, 10, &host, &e) == 0);
+	ck_assert_uint_gt(host, far);
+	ck_assert(writer_finish(w, &e) == 0);
+	writer_free(w);
+	image_view_open(&v, io_memory_bytes(file), file->size);
+	image_view_close(&v);
+	io_close(file);
+}
+END_TEST
+
 /* Explicit zeros over a backing file take L2 tables only, however long they are. */
 START_TEST(long_zero_runs)
 {
@@ -494,6 +521,7 @@ Suite *suite_writer(void)
 	tcase_add_test(t, the_header_is_the_last_write);
 	tcase_add_test(t, a_failed_write_is_an_error);
 	tcase_add_test(t, many_tables);
+	tcase_add_test(t, an_old_tail_is_given_up);
 	tcase_add_test(t, long_zero_runs);
 	tcase_add_test(t, ranges_outside_the_disk_are_refused);
 	suite_add_tcase(s, t);
