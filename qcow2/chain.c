@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * An image and the backing files below it (FORMAT.md §10): opened top down, each once, none twice, none locked by a writer. What a name in
- * an untrusted image says is never opened.
+ * An image and the backing files below it (FORMAT.md §10): opened top down, each once, none twice, none locked by
+ * a writer. What a name in an untrusted image says is never opened.
  */
 #include "qcow2/internal.h"
 
@@ -20,8 +20,8 @@ static unsigned file_flags(const struct opening *o, bool top)
 	return (o->opts->direct ? IO_OPEN_DIRECT : 0) | (top && o->opts->write ? IO_OPEN_WRITE : 0);
 }
 
-/* A snapshot's extraction reads backing files for long with no state of the image to tell a commit into them; so these keep real
- * locks even where the top is shared with its writer (FORMAT.md §13). */
+/* A snapshot's extraction reads backing files for long with no state of the image to tell a commit into them; so
+ * these keep real locks even where the top is shared with its writer (FORMAT.md §13). */
 static enum io_lock_mode lock_mode(const struct opening *o, bool top)
 {
 	if (top || o->opts->lock == IO_LOCK_NONE)
@@ -44,7 +44,8 @@ static int refuse_loop(struct opening *o, struct layer *l, struct error *e)
 		return 0;
 	for (unsigned i = 0; i < depth; i++)
 		if (o->seen[i].dev == o->seen[depth].dev && o->seen[i].ino == o->seen[depth].ino)
-			return err_set(e, ERR_LIMIT, "'%s' is in the backing chain twice: the chain is a loop", l->path);
+			return err_set(e, ERR_LIMIT, "'%s' is in the backing chain twice: the chain is a loop",
+				l->path);
 	return 0;
 }
 
@@ -64,18 +65,21 @@ static int choose_format(const struct opening *o, struct layer *l, enum image_fo
 		if (image_probe(l->file, &found, e))
 			return -1;
 		if (found != IMAGE_RAW)
-			return err_set(e, ERR_DENIED, "it is said to be raw, but its content is %s", image_format_name(found));
+			return err_set(e, ERR_DENIED, "it is said to be raw, but its content is %s",
+				image_format_name(found));
 	}
 	return 0;
 }
 
-static int open_data_file(const struct opening *o, struct layer *l, const struct image_name *n, bool top, struct error *e)
+static int open_data_file(const struct opening *o, struct layer *l, const struct image_name *n, bool top,
+	struct error *e)
 {
 	const char *path = n->data_file ? n->data_file : l->q->data_file_name;
 
 	if (!(l->q->h.incompatible & INCOMPAT_DATA_FILE)) {
 		if (n->data_file)
-			return err_set(e, ERR_USAGE, "'data-file' can only be set for images with an external data file");
+			return err_set(e, ERR_USAGE,
+				"'data-file' can only be set for images with an external data file");
 		return 0;
 	}
 	if (o->opts->inspect)
@@ -145,7 +149,7 @@ static int open_backing(struct opening *o, struct image_name *n, struct error *e
 {
 	for (;;) {
 		const struct layer *above = &o->c->layers[o->c->count - 1];
-		struct image_name below = { 0 };
+		struct image_name below = {0};
 		int failed = 0, more = backing_name(above, n, &below, e);
 
 		if (!more)
@@ -158,8 +162,8 @@ static int open_backing(struct opening *o, struct image_name *n, struct error *e
 		*n = below;
 		if (more < 0 || failed)
 			return above == o->c->layers
-				? err_prefix(e, "Could not open backing file")
-				: err_prefix(e, "Could not open backing file of '%s'", above->path);
+				       ? err_prefix(e, "Could not open backing file")
+				       : err_prefix(e, "Could not open backing file of '%s'", above->path);
 	}
 }
 
@@ -169,8 +173,8 @@ static int open_top(struct opening *o, const struct image_name *n, struct error 
 	const struct layer *top = &o->c->layers[0];
 
 	if (o->opts->format && n->format && o->opts->format != n->format)
-		return err_set(e, ERR_USAGE, "the format is said to be %s and, by the name, %s", image_format_name(o->opts->format),
-			image_format_name(n->format));
+		return err_set(e, ERR_USAGE, "the format is said to be %s and, by the name, %s",
+			image_format_name(o->opts->format), image_format_name(n->format));
 	if (o->opts->untrusted && (n->backing || n->data_file))
 		return err_set(e, ERR_DENIED, "an untrusted image has no backing file and no data file");
 	if (open_layer(o, n, said, e))
@@ -195,7 +199,7 @@ static int open_all(struct opening *o, const char *name, struct error *e)
 
 int chain_open(struct chain **out, const char *name, const struct chain_opts *opts, struct error *e)
 {
-	struct opening o = { .opts = opts, .max_depth = opts->max_depth ? opts->max_depth : DEFAULT_DEPTH };
+	struct opening o = {.opts = opts, .max_depth = opts->max_depth ? opts->max_depth : DEFAULT_DEPTH};
 	AUTO_CHAIN struct chain *c = mem_calloc(1, sizeof *c, "backing chain", e);
 	int failed;
 

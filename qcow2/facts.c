@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Whether an image's clusters may lie over holes of its file (FORMAT.md §5.6). The question is cheap as QEMU asks it: count clusters in use, by
- * their refcounts, until there are more than the file's blocks could hold.
+ * Whether an image's clusters may lie over holes of its file (FORMAT.md §5.6). The question is cheap as QEMU asks
+ * it: count clusters in use, by their refcounts, until there are more than the file's blocks could hold.
  */
 #include "qcow2/internal.h"
 
@@ -45,7 +45,7 @@ static int count_used(struct counter *c, struct error *e)
 		uint64_t host, in_table = i % (sizeof table / 8);
 
 		if (in_table == 0 && io_read_exact(c->q->file, table, (size_t)min_u64(sizeof table, (entries - i) * 8),
-				      h->reftable_offset + i * 8, "refcount table", e))
+					     h->reftable_offset + i * 8, "refcount table", e))
 			return -1;
 		host = get_be64(table + in_table * 8) & REFTABLE_OFFSET_MASK;
 		if (host && count_block(c, host, i << g->refblock_bits, e))
@@ -56,7 +56,7 @@ static int count_used(struct counter *c, struct error *e)
 
 bool qcow2_looks_preallocated(const struct layer *l)
 {
-	struct counter c = { .q = l->q };
+	struct counter c = {.q = l->q};
 	uint64_t blocks;
 	struct error ignored; /* who cannot count has nothing to hint at */
 	bool enough;

@@ -54,7 +54,7 @@ int chain_io(struct io **out, struct chain *c, struct error *e)
 
 	if (!m)
 		return -1;
-	m->io = (struct io){ .ops = &image_ops, .size = c->size, .align = 1, .name = mem_strdup(c->layers[0].path, e) };
+	m->io = (struct io){.ops = &image_ops, .size = c->size, .align = 1, .name = mem_strdup(c->layers[0].path, e)};
 	if (!m->io.name || walk_new(&m->walk, c, c->count, 0, e) || reader_new(&m->reader, e)) {
 		image_close(&m->io);
 		return -1;

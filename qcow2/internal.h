@@ -19,7 +19,8 @@ void snapshot_list_free(struct snapshot_list *list);
 int bitmap_list_read(struct qcow2 *q, const struct bitmaps_extension *x, struct error *e);
 void bitmap_list_free(struct qcow2 *q);
 
-/* Reads what of the fixed header is there: QCOW2_HEADER_V3_BYTES, zeros past a short file's end; *len = bytes in the file. */
+/* Reads what of the fixed header is there: QCOW2_HEADER_V3_BYTES, zeros past a short file's end; *len = bytes in
+ * the file. */
 int header_read(struct io *file, uint8_t bytes[QCOW2_HEADER_V3_BYTES], size_t *len, struct error *e);
 /* QEMU counts in whole sectors, the header's size in bytes. */
 static inline uint64_t qcow2_whole_sectors(uint64_t bytes)
@@ -73,8 +74,8 @@ struct layer_walk;
  * preallocated. */
 int layer_walk_new(struct layer_walk **out, const struct layer *l, size_t window, bool ask_holes, struct error *e);
 void layer_walk_free(struct layer_walk *w);
-/* The run that holds `guest`; it begins at or before it. It was looked for up to `limit` only, so it may go on after its
- * end. */
+/* The run that holds `guest`; it begins at or before it. It was looked for up to `limit` only, so it may go on
+ * after its end. */
 int layer_walk_run(struct layer_walk *w, uint64_t guest, uint64_t limit, struct run *out, struct error *e);
 
 #endif

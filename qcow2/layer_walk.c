@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What one layer says of its guest ranges, as runs (FORMAT.md §5.6): one sweep over L1 and L2 when asked in ascending order,
- * through windows of the tables. Entries that continue a run are only compared, never decoded.
+ * What one layer says of its guest ranges, as runs (FORMAT.md §5.6): one sweep over L1 and L2 when asked in
+ * ascending order, through windows of the tables. Entries that continue a run are only compared, never decoded.
  */
 #include "qcow2/internal.h"
 
@@ -15,8 +15,8 @@ struct window {
 struct layer_walk {
 	const struct layer *l;
 	struct window l1, l2;
-	bool ask_holes;   /* still to be found out whether it is worth it */
-	bool holes;       /* it is */
+	bool ask_holes; /* still to be found out whether it is worth it */
+	bool holes;     /* it is */
 	bool has_data_file;
 	uint64_t copied_mask; /* what of an entry does not matter when it is compared */
 	struct run mapped;    /* by the tables */
@@ -67,7 +67,8 @@ static int l2_table(struct layer_walk *w, uint64_t guest, uint64_t limit, uint64
 		return -1;
 	*span_end = (guest & ~(span - 1)) + span;
 	if (l1_entry_decode(&q->g, get_be64(p), l2_host, e))
-		return err_prefix(e, "L1 entry %llu (guest offset 0x%llx)", (unsigned long long)index, (unsigned long long)guest);
+		return err_prefix(e, "L1 entry %llu (guest offset 0x%llx)", (unsigned long long)index,
+			(unsigned long long)guest);
 	if (*l2_host)
 		return 0;
 	while (++i < bytes / 8 && *span_end < limit && (get_be64(p + 8 * i) & ENTRY_OFFSET_MASK) == 0)
@@ -149,7 +150,8 @@ static enum run_kind cluster_kind(enum cluster_type type)
 }
 
 /* The run at `guest` as far as the entries at `p` (in memory, `n` of them) tell. */
-static int entries_run(struct layer_walk *w, const uint8_t *p, size_t n, uint64_t guest, struct run *out, struct error *e)
+static int entries_run(struct layer_walk *w, const uint8_t *p, size_t n, uint64_t guest, struct run *out,
+	struct error *e)
 {
 	const struct qcow2 *q = w->l->q;
 	const struct geometry *g = &q->g;
@@ -160,8 +162,11 @@ static int entries_run(struct layer_walk *w, const uint8_t *p, size_t n, uint64_
 	if (l2_entry_decode(g, q->h.version, w->has_data_file, get_be64(p), extended ? get_be64(p + 8) : 0, &x, e) ||
 		check_data_file_host(w, &x, cluster, e))
 		return -1;
-	*out = (struct run){ .start = guest, .end = cluster + g->cluster_size, .kind = cluster_kind(x.type), .host = x.host,
-		.csize = x.csize };
+	*out = (struct run){.start = guest,
+		.end = cluster + g->cluster_size,
+		.kind = cluster_kind(x.type),
+		.host = x.host,
+		.csize = x.csize};
 	if (x.type == CLUSTER_COMPRESSED) {
 		out->has_host = true;
 		return 0;
@@ -193,7 +198,7 @@ static int window_run(struct layer_walk *w, uint64_t guest, uint64_t limit, stru
 	if (l2_table(w, guest, limit, &l2_host, &span_end, e))
 		return -1;
 	if (!l2_host) {
-		*out = (struct run){ .start = guest, .end = span_end, .kind = RUN_UNALLOCATED };
+		*out = (struct run){.start = guest, .end = span_end, .kind = RUN_UNALLOCATED};
 		return 0;
 	}
 	at = l2_host + (uint64_t)index * entry;
@@ -201,15 +206,15 @@ static int window_run(struct layer_walk *w, uint64_t guest, uint64_t limit, stru
 		return err_prefix(e, "guest offset 0x%llx", (unsigned long long)guest);
 	wanted = (size_t)(((limit - 1) >> q->g.cluster_bits) - (guest >> q->g.cluster_bits) + 1);
 	if (entries_run(w, p, (size_t)min_u64(bytes / entry, wanted), guest, out, e))
-		return err_prefix(e, "L2 table at 0x%llx, entry %u (guest offset 0x%llx)", (unsigned long long)l2_host, index,
-			(unsigned long long)guest);
+		return err_prefix(e, "L2 table at 0x%llx, entry %u (guest offset 0x%llx)", (unsigned long long)l2_host,
+			index, (unsigned long long)guest);
 	return 0;
 }
 
 static bool follows(const struct run *a, const struct run *b)
 {
 	return a->kind == b->kind && a->kind != RUN_COMPRESSED && a->has_host == b->has_host &&
-		(!a->has_host || a->host + (b->start - a->start) == b->host);
+	       (!a->has_host || a->host + (b->start - a->start) == b->host);
 }
 
 /* Bytes that were written cannot be past the data file's end: it was cut, and zeros would hide that (FORMAT.md §11). */
@@ -218,8 +223,8 @@ static int check_data_file_end(const struct layer_walk *w, const struct run *r, 
 	if (!w->has_data_file || r->kind != RUN_DATA ||
 		geometry_cluster_start(&w->l->q->g, r->end - 1) < w->l->data->size)
 		return 0;
-	return err_set(e, ERR_CORRUPT, "%s: external data file '%s' has %llu bytes, but there is data up to 0x%llx", w->l->path,
-		w->l->data->name, (unsigned long long)w->l->data->size, (unsigned long long)r->end);
+	return err_set(e, ERR_CORRUPT, "%s: external data file '%s' has %llu bytes, but there is data up to 0x%llx",
+		w->l->path, w->l->data->name, (unsigned long long)w->l->data->size, (unsigned long long)r->end);
 }
 
 static int qcow2_run(struct layer_walk *w, uint64_t guest, uint64_t limit, struct run *out, struct error *e)
@@ -246,8 +251,11 @@ static int file_run(struct io *file, uint64_t host, uint64_t guest, uint64_t lim
 
 	if (io_extent(file, host, limit - guest, &x, e))
 		return -1;
-	*out = (struct run){ .start = guest, .end = guest + x.len, .kind = x.kind == EXTENT_DATA ? RUN_DATA : RUN_ZERO,
-		.has_host = true, .host = host };
+	*out = (struct run){.start = guest,
+		.end = guest + x.len,
+		.kind = x.kind == EXTENT_DATA ? RUN_DATA : RUN_ZERO,
+		.has_host = true,
+		.host = host};
 	return 0;
 }
 
@@ -285,12 +293,12 @@ int layer_walk_run(struct layer_walk *w, uint64_t guest, uint64_t limit, struct 
 	uint64_t size = w->l->size;
 
 	if (guest >= size) {
-		*out = (struct run){ .start = size, .end = UINT64_MAX, .kind = RUN_END };
+		*out = (struct run){.start = size, .end = UINT64_MAX, .kind = RUN_END};
 		return 0;
 	}
 	if (guest < w->run.start || guest >= w->run.end) {
 		if (next_run(w, guest, min_u64(limit, size), e)) {
-			w->run = (struct run){ 0 };
+			w->run = (struct run){0};
 			return -1;
 		}
 	}

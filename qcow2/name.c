@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the name of an image or of a backing file means (FORMAT.md §10.3): a path, "file:PATH", "json:{...}"; never another protocol.
+ * What the name of an image or of a backing file means (FORMAT.md §10.3): a path, "file:PATH", "json:{...}"; never
+ * another protocol.
  */
 #include "qcow2/internal.h"
 
@@ -8,19 +9,19 @@ static const struct {
 	const char *name;
 	enum image_format format;
 } drivers[] = {
-	{ "raw", IMAGE_RAW },
-	{ "qcow2", IMAGE_QCOW2 },
+	{"raw", IMAGE_RAW},
+	{"qcow2", IMAGE_QCOW2},
 	/* protocols as a format: the file's own bytes */
-	{ "file", IMAGE_RAW },
-	{ "host_device", IMAGE_RAW },
+	{"file", IMAGE_RAW},
+	{"host_device", IMAGE_RAW},
 };
 
-static const char *const other_formats[] = { "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "luks", "parallels", "bochs",
-	"cloop", "dmg", "vvfat" };
+static const char *const other_formats[] = {
+	"qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "luks", "parallels", "bochs", "cloop", "dmg", "vvfat"};
 
-static const char *const other_protocols[] = { "nbd", "nbd+tcp", "nbd+unix", "http", "https", "ftp", "ftps", "ssh", "rbd",
-	"iscsi", "iser", "gluster", "gluster+tcp", "gluster+unix", "gluster+rdma", "nfs", "fat", "blkdebug", "blkverify",
-	"host_cdrom", "nvme", "quorum", "null-co", "null-aio", "throttle", "copy-on-read" };
+static const char *const other_protocols[] = {"nbd", "nbd+tcp", "nbd+unix", "http", "https", "ftp", "ftps", "ssh",
+	"rbd", "iscsi", "iser", "gluster", "gluster+tcp", "gluster+unix", "gluster+rdma", "nfs", "fat", "blkdebug",
+	"blkverify", "host_cdrom", "nvme", "quorum", "null-co", "null-aio", "throttle", "copy-on-read"};
 
 const char *image_format_name(enum image_format f)
 {
@@ -80,7 +81,7 @@ int image_name_parse(struct image_name *out, const char *name, struct error *e)
 {
 	size_t n = image_name_scheme(name);
 
-	*out = (struct image_name){ 0 };
+	*out = (struct image_name){0};
 	if (n == 0 && name[0] == ':')
 		return err_set(e, ERR_UNSUPPORTED, "Unknown protocol ''");
 	if (is_scheme(name, n, "json"))
@@ -102,7 +103,7 @@ void image_name_clear(struct image_name *n)
 	free(n->path);
 	free(n->backing);
 	free(n->data_file);
-	*n = (struct image_name){ 0 };
+	*n = (struct image_name){0};
 }
 
 char *image_backing_path(const char *of, const char *backing, struct error *e)

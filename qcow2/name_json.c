@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * "json:{...}" names (FORMAT.md §10.3): an object as QEMU's block layer takes it, nested or with dotted keys, of the drivers qcow2 and raw over
- * file and host_device. An option that would change what is read, and is not done here, is refused rather than ignored.
+ * "json:{...}" names (FORMAT.md §10.3): an object as QEMU's block layer takes it, nested or with dotted keys, of
+ * the drivers qcow2 and raw over file and host_device. An option that would change what is read, and is not done
+ * here, is refused rather than ignored.
  */
 #include "qcow2/internal.h"
 
@@ -13,8 +14,8 @@
 enum { MAX_NESTING = 16, MAX_KEY = 200 };
 
 /* Options about how, not what. */
-static const char *const harmless[] = { "node-name", "read-only", "auto-read-only", "discard", "detect-zeroes", "aio",
-	"cache.direct", "cache.no-flush", "force-share", "locking", "lazy-refcounts", "drop-cache" };
+static const char *const harmless[] = {"node-name", "read-only", "auto-read-only", "discard", "detect-zeroes", "aio",
+	"cache.direct", "cache.no-flush", "force-share", "locking", "lazy-refcounts", "drop-cache"};
 
 /* All leaves below `from`, named by their dotted keys. */
 static int flatten(json_t *out, const char *prefix, json_t *from, unsigned nesting, struct error *e)
@@ -24,7 +25,8 @@ static int flatten(json_t *out, const char *prefix, json_t *from, unsigned nesti
 
 	if (nesting > MAX_NESTING)
 		return err_set(e, ERR_LIMIT, "json: name is nested more than %d deep", MAX_NESTING);
-	json_object_foreach(from, key, value) {
+	json_object_foreach(from, key, value)
+	{
 		char full[MAX_KEY];
 
 		if ((size_t)snprintf(full, sizeof full, "%s%s%s", prefix, *prefix ? "." : "", key) >= sizeof full)
@@ -43,7 +45,8 @@ static int flatten(json_t *out, const char *prefix, json_t *from, unsigned nesti
 }
 
 /* Takes the string at prefix.key out of the flat object; NULL where there is none. The value lives as long as *keep. */
-static int take_string(json_t *flat, const char *prefix, const char *key, json_t **keep, const char **out, struct error *e)
+static int take_string(json_t *flat, const char *prefix, const char *key, json_t **keep, const char **out,
+	struct error *e)
 {
 	char full[MAX_KEY + 20];
 	json_t *value;
@@ -69,7 +72,8 @@ static json_t *take_prefixed(json_t *flat, const char *prefix)
 	const char *key;
 	void *next;
 
-	json_object_foreach_safe(flat, next, key, value) {
+	json_object_foreach_safe(flat, next, key, value)
+	{
 		if (strncmp(key, prefix, strlen(prefix)) != 0)
 			continue;
 		if (!out)
@@ -114,7 +118,8 @@ static int take_drivers(struct image_name *n, json_t *flat, struct error *e)
 	for (unsigned i = 0; !failed && !n->path && i < MAX_NESTING; i++) {
 		enum image_format f = IMAGE_AUTO;
 
-		failed = take_string(flat, prefix, "driver", &keep, &text, e) || (text && image_driver_parse(text, &f, e));
+		failed = take_string(flat, prefix, "driver", &keep, &text, e) ||
+			 (text && image_driver_parse(text, &f, e));
 		if (failed)
 			break;
 		if (n->format == IMAGE_RAW && f == IMAGE_QCOW2)
@@ -135,7 +140,7 @@ static int take_drivers(struct image_name *n, json_t *flat, struct error *e)
 static int take_data_file(struct image_name *n, json_t *flat, struct error *e)
 {
 	json_t *data = take_prefixed(flat, "data-file.");
-	struct image_name file = { 0 };
+	struct image_name file = {0};
 	int failed;
 
 	if (!data)
@@ -161,7 +166,8 @@ static int refuse_rest(json_t *flat, struct error *e)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(flat, key, value) {
+	json_object_foreach(flat, key, value)
+	{
 		if (!is_harmless(key))
 			return err_set(e, ERR_UNSUPPORTED, "json: name: option '%s' is not supported", key);
 	}
@@ -174,13 +180,15 @@ int image_name_parse_json(struct image_name *out, const char *text, struct error
 	json_t *parsed = json_loads(text, JSON_REJECT_DUPLICATES, &where), *flat;
 	int failed;
 
-	*out = (struct image_name){ 0 };
+	*out = (struct image_name){0};
 	if (!parsed)
-		return err_set(e, ERR_USAGE, "Could not parse the JSON options: %s at column %d", where.text, where.column);
+		return err_set(e, ERR_USAGE, "Could not parse the JSON options: %s at column %d", where.text,
+			where.column);
 	flat = json_object();
-	failed = !json_is_object(parsed) ? err_set(e, ERR_USAGE, "Invalid JSON object given") : flatten(flat, "", parsed, 0, e);
+	failed = !json_is_object(parsed) ? err_set(e, ERR_USAGE, "Invalid JSON object given")
+					 : flatten(flat, "", parsed, 0, e);
 	failed = failed || take_backing(out, flat, e) || take_data_file(out, flat, e) || take_drivers(out, flat, e) ||
-		refuse_rest(flat, e);
+		 refuse_rest(flat, e);
 	json_decref(flat);
 	json_decref(parsed);
 	if (failed)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening one qcow2 file: header (FORMAT.md §3), extensions (§4), backing name (§10.1), then its lists. All of it belongs to
- * one state of the header: where that changes meanwhile (another process takes a snapshot), reading starts again.
+ * Opening one qcow2 file: header (FORMAT.md §3), extensions (§4), backing name (§10.1), then its lists. All of it
+ * belongs to one state of the header: where that changes meanwhile (another process takes a snapshot), reading
+ * starts again.
  */
 #include "qcow2/internal.h"
 
@@ -41,7 +42,8 @@ static int take_extension(struct qcow2 *q, struct start *s, const struct extensi
 	switch (x->type) {
 	case EXT_BACKING_FORMAT:
 		if (x->len > MAX_FORMAT_NAME)
-			return err_set(e, ERR_CORRUPT, "backing format name of %u bytes is longer than %d", x->len, MAX_FORMAT_NAME);
+			return err_set(e, ERR_CORRUPT, "backing format name of %u bytes is longer than %d", x->len,
+				MAX_FORMAT_NAME);
 		return take_string(&q->backing_format, x->data, x->len, "backing format name", e);
 	case EXT_FEATURE_NAMES:
 		s->feature_names = *x;
@@ -59,7 +61,8 @@ static int take_extension(struct qcow2 *q, struct start *s, const struct extensi
 		return err_set(e, ERR_CORRUPT, "encryption header extension in an image that is not encrypted");
 	default:
 		if (flags & QCOW2_OPEN_STRICT)
-			return err_set(e, ERR_DENIED, "unknown header extension 0x%08x is not accepted in an untrusted image", x->type);
+			return err_set(e, ERR_DENIED,
+				"unknown header extension 0x%08x is not accepted in an untrusted image", x->type);
 		return 0;
 	}
 }
@@ -85,7 +88,8 @@ static int append_feature(char **list, const struct start *s, unsigned bit, stru
 	if (s->has_feature_names && feature_name(&s->feature_names, 0, bit, name))
 		longer = mem_printf(e, "%s%s%s", *list ? *list : "", *list ? ", " : "", name);
 	else
-		longer = mem_printf(e, "%s%sunknown incompatible feature bit %u", *list ? *list : "", *list ? ", " : "", bit);
+		longer = mem_printf(e, "%s%sunknown incompatible feature bit %u", *list ? *list : "", *list ? ", " : "",
+			bit);
 	if (!longer)
 		return -1;
 	free(*list);
@@ -162,7 +166,7 @@ static int read_lists(struct qcow2 *q, const struct start *s, struct error *e)
 
 static int read_start(struct qcow2 *q, size_t want, unsigned flags, struct error *e)
 {
-	struct start s = { .len = (size_t)min_u64(want, min_u64(q->g.cluster_size, q->file->size)) };
+	struct start s = {.len = (size_t)min_u64(want, min_u64(q->g.cluster_size, q->file->size))};
 	AUTO_FREE uint8_t *bytes = mem_calloc(1, s.len, "first cluster", e);
 	struct error unknown;
 	int more;
@@ -175,7 +179,8 @@ static int read_start(struct qcow2 *q, size_t want, unsigned flags, struct error
 		forget_strings(q);
 		return 1;
 	}
-	/* An unknown feature may have changed what the rest means: it is named before anything else is complained about. */
+	/* An unknown feature may have changed what the rest means: it is named before anything else is complained
+	 * about. */
 	if (refuse_unknown_features(q, &s, &unknown)) {
 		*e = unknown;
 		return -1;
@@ -197,7 +202,8 @@ static int open_once(struct qcow2 *q, unsigned flags, struct error *e)
 	if (header_decode(q->header_bytes, len, &q->h, e))
 		return -1;
 	if (q->h.crypt_method)
-		return err_set(e, ERR_UNSUPPORTED, "encrypted images are not supported (encryption method %u)", q->h.crypt_method);
+		return err_set(e, ERR_UNSUPPORTED, "encrypted images are not supported (encryption method %u)",
+			q->h.crypt_method);
 	header_geometry(&q->h, &q->g);
 	q->l1_offset = q->h.l1_offset;
 	q->l1_entries = q->h.l1_entries;
@@ -251,7 +257,7 @@ void qcow2_close(struct qcow2 *q)
 
 	if (!q)
 		return;
-	list = (struct snapshot_list){ q->snapshots, q->snapshot_count };
+	list = (struct snapshot_list){q->snapshots, q->snapshot_count};
 	snapshot_list_free(&list);
 	bitmap_list_free(q);
 	forget_strings(q);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What format a file's first bytes are of (FORMAT.md §2). Whatever is no known format is raw, as QEMU has it; the formats that QEMU would
- * recognise and that are not done here are refused by name, so that nobody takes such a file's bytes for a disk.
+ * What format a file's first bytes are of (FORMAT.md §2). Whatever is no known format is raw, as QEMU has it; the
+ * formats that QEMU would recognise and that are not done here are refused by name, so that nobody takes such a
+ * file's bytes for a disk.
  */
 #include "qcow2/internal.h"
 
@@ -12,19 +13,19 @@ struct signature {
 };
 
 static const struct signature others[] = {
-	{ "qcow", 0, 8, "QFI\xfb\0\0\0\1" },
-	{ "qed", 0, 4, "QED\0" },
-	{ "vmdk", 0, 4, "KDMV" },
-	{ "vmdk", 0, 4, "COWD" },
-	{ "vmdk", 0, 21, "# Disk DescriptorFile" },
-	{ "vhdx", 0, 8, "vhdxfile" },
-	{ "vpc", 0, 8, "conectix" },
-	{ "vdi", 64, 4, "\x7f\x10\xda\xbe" },
-	{ "luks", 0, 6, "LUKS\xba\xbe" },
-	{ "parallels", 0, 16, "WithoutFreeSpace" },
-	{ "parallels", 0, 16, "WithouFreSpacExt" },
-	{ "bochs", 0, 22, "Bochs Virtual HD Image" },
-	{ "cloop", 0, 30, "#!/bin/sh\n#V2.0 Format\nmodprob" },
+	{"qcow", 0, 8, "QFI\xfb\0\0\0\1"},
+	{"qed", 0, 4, "QED\0"},
+	{"vmdk", 0, 4, "KDMV"},
+	{"vmdk", 0, 4, "COWD"},
+	{"vmdk", 0, 21, "# Disk DescriptorFile"},
+	{"vhdx", 0, 8, "vhdxfile"},
+	{"vpc", 0, 8, "conectix"},
+	{"vdi", 64, 4, "\x7f\x10\xda\xbe"},
+	{"luks", 0, 6, "LUKS\xba\xbe"},
+	{"parallels", 0, 16, "WithoutFreeSpace"},
+	{"parallels", 0, 16, "WithouFreSpacExt"},
+	{"bochs", 0, 22, "Bochs Virtual HD Image"},
+	{"cloop", 0, 30, "#!/bin/sh\n#V2.0 Format\nmodprob"},
 };
 
 bool qcow2_probe(const uint8_t *bytes, size_t len)

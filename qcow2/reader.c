@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The bytes of an extent (FORMAT.md §5.6, §6). A reader is one thread's: its codecs, its scratch memory, and the cluster that it
- * decoded last, since pieces of one cluster are often asked for one after the other.
+ * The bytes of an extent (FORMAT.md §5.6, §6). A reader is one thread's: its codecs, its scratch memory, and the
+ * cluster that it decoded last, since pieces of one cluster are often asked for one after the other.
  */
 #include "qcow2/internal.h"
 
@@ -67,7 +67,7 @@ static int decode(struct reader *r, const struct extent *x, void *dst, size_t *s
 static bool is_kept(const struct reader *r, const struct extent *x)
 {
 	return r->kept_file == x->file && r->kept_host == x->host && r->kept_csize == x->csize &&
-		r->kept_bits == x->cluster_bits && r->kept_codec == x->codec;
+	       r->kept_bits == x->cluster_bits && r->kept_codec == x->codec;
 }
 
 static int keep(struct reader *r, const struct extent *x, struct error *e)
@@ -102,7 +102,8 @@ int reader_read(struct reader *r, const struct extent *x, uint64_t offset_in, vo
 	if (from == 0 && len == (size_t)1 << x->cluster_bits && !is_kept(r, x))
 		return decode(r, x, buf, NULL, e);
 	if (from > (size_t)1 << x->cluster_bits || len > ((size_t)1 << x->cluster_bits) - from)
-		return err_set(e, ERR_USAGE, "reader: %zu bytes at %llu are not within the cluster", len, (unsigned long long)from);
+		return err_set(e, ERR_USAGE, "reader: %zu bytes at %llu are not within the cluster", len,
+			(unsigned long long)from);
 	if (keep(r, x, e))
 		return -1;
 	memcpy(buf, r->cluster.bytes + from, len);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Internal snapshots as they are read (FORMAT.md §8): the table, finding one, reading the image as it was then, and proof
- * afterwards that it was still the same. Nobody holds a lock that keeps a snapshot alive, hence the proof.
+ * Internal snapshots as they are read (FORMAT.md §8): the table, finding one, reading the image as it was then,
+ * and proof afterwards that it was still the same. Nobody holds a lock that keeps a snapshot alive, hence the
+ * proof.
  */
 #include "qcow2/internal.h"
 
@@ -12,10 +13,10 @@ enum { TABLE_WINDOW = 16 << 10, L1_WINDOW = 64 << 10, VERIFY_TRIES = 5 };
 /* The part of the table that is in memory. */
 struct table_reader {
 	struct io *file;
-	uint64_t host;    /* of buf[0] */
-	uint8_t *buf;     /* owned */
+	uint64_t host; /* of buf[0] */
+	uint8_t *buf;  /* owned */
 	size_t len, cap;
-	uint64_t read;    /* bytes of the whole table so far */
+	uint64_t read; /* bytes of the whole table so far */
 };
 
 /* Makes `need` bytes at `host` available. An entry is at most 40 + 1024 + 2 * 65535 bytes. */
@@ -79,7 +80,8 @@ static int read_entries(struct snapshot_list *list, struct table_reader *t, cons
 			return err_prefix(e, "snapshot %u", list->count);
 		host += x.bytes;
 		if (host - h->snapshots_offset > QCOW2_MAX_SNAPSHOT_TABLE_BYTES)
-			return err_set(e, ERR_LIMIT, "snapshot table is larger than %d bytes", QCOW2_MAX_SNAPSHOT_TABLE_BYTES);
+			return err_set(e, ERR_LIMIT, "snapshot table is larger than %d bytes",
+				QCOW2_MAX_SNAPSHOT_TABLE_BYTES);
 		if (keep_entry(&list->entries[list->count], &x, h, e)) {
 			list->count++;
 			return -1;
@@ -90,10 +92,10 @@ static int read_entries(struct snapshot_list *list, struct table_reader *t, cons
 
 int snapshot_list_read(struct snapshot_list *list, struct io *file, const struct header *h, struct error *e)
 {
-	struct table_reader t = { .file = file };
+	struct table_reader t = {.file = file};
 	int failed;
 
-	*list = (struct snapshot_list){ 0 };
+	*list = (struct snapshot_list){0};
 	if (!h->snapshot_count)
 		return 0;
 	/* Before memory is taken for them: each has at least its fixed part in the file. */
@@ -116,7 +118,7 @@ void snapshot_list_free(struct snapshot_list *list)
 		free(list->entries[i].name);
 	}
 	free(list->entries);
-	*list = (struct snapshot_list){ 0 };
+	*list = (struct snapshot_list){0};
 }
 
 static bool matches(const struct qcow2_snapshot *s, const char *id, const char *name)
@@ -150,7 +152,8 @@ static int refuse_ambiguous(const struct qcow2 *q, const struct snapshot_query *
 		if (query->any ? !matches(s, query->any, NULL) && !matches(s, NULL, query->any)
 			       : !matches(s, query->id, query->name))
 			continue;
-		at += (size_t)snprintf(list + at, sizeof list - at, "%sid '%s' name '%s'", at ? ", " : "", s->id, s->name);
+		at += (size_t)snprintf(list + at, sizeof list - at, "%sid '%s' name '%s'", at ? ", " : "", s->id,
+			s->name);
 	}
 	return err_set(e, ERR_USAGE, "the snapshot is not unique: %s", list);
 }
@@ -176,7 +179,10 @@ int qcow2_snapshot_find(const struct qcow2 *q, const struct snapshot_query *quer
 	}
 	if (index < 0)
 		return err_set(e, ERR_NOT_FOUND, "Could not find snapshot '%s'",
-			query->any ? query->any : query->name ? query->name : query->id ? query->id : "");
+			query->any    ? query->any
+			: query->name ? query->name
+			: query->id   ? query->id
+				      : "");
 	if (count > 1 && query->refuse_ambiguous)
 		return refuse_ambiguous(q, query, e);
 	return index;
@@ -226,8 +232,8 @@ int qcow2_snapshot_select(struct qcow2 *q, uint32_t index, struct error *e)
 static bool same_snapshot(const struct qcow2_snapshot *a, const struct qcow2_snapshot *b)
 {
 	return strcmp(a->id, b->id) == 0 && strcmp(a->name, b->name) == 0 && a->entry.date_sec == b->entry.date_sec &&
-		a->entry.date_nsec == b->entry.date_nsec && a->entry.l1_offset == b->entry.l1_offset &&
-		a->entry.l1_entries == b->entry.l1_entries && a->disk_size == b->disk_size;
+	       a->entry.date_nsec == b->entry.date_nsec && a->entry.l1_offset == b->entry.l1_offset &&
+	       a->entry.l1_entries == b->entry.l1_entries && a->disk_size == b->disk_size;
 }
 
 static bool list_has(const struct snapshot_list *list, const struct qcow2_snapshot *s)
@@ -243,7 +249,7 @@ static int verify_once(const struct qcow2 *q, struct error *e)
 {
 	const struct qcow2_snapshot *s = &q->snapshots[q->snapshot];
 	uint8_t before[QCOW2_HEADER_V3_BYTES], after[QCOW2_HEADER_V3_BYTES], digest[32];
-	struct snapshot_list list = { 0 };
+	struct snapshot_list list = {0};
 	struct header h;
 	size_t len;
 	int failed;
@@ -272,6 +278,7 @@ int qcow2_snapshot_verify(struct qcow2 *q, struct error *e)
 	for (unsigned i = 0; i < VERIFY_TRIES && again > 0; i++)
 		again = verify_once(q, e);
 	if (again > 0)
-		return err_set(e, ERR_CHANGED, "the header changed %d times while the snapshot was looked up", VERIFY_TRIES);
+		return err_set(e, ERR_CHANGED, "the header changed %d times while the snapshot was looked up",
+			VERIFY_TRIES);
 	return again;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The chain as one list of extents (FORMAT.md §5.6, §10.4). Each layer's cursor keeps its current run; a tree over the layers tells in a
- * few steps which is the topmost that says something at an offset, and how far that is so: a boundary costs the logarithm of the
- * depth, not the depth. A layer is only asked when all above it leave it the word.
+ * The chain as one list of extents (FORMAT.md §5.6, §10.4). Each layer's cursor keeps its current run; a tree over
+ * the layers tells in a few steps which is the topmost that says something at an offset, and how far that is so: a
+ * boundary costs the logarithm of the depth, not the depth. A layer is only asked when all above it leave it the
+ * word.
  */
 #include "qcow2/internal.h"
 
@@ -32,11 +33,11 @@ static void set_leaf(struct walk *w, unsigned layer, uint64_t end, bool solid)
 {
 	unsigned i = w->leaves + layer;
 
-	w->tree[i] = (struct node){ end, solid };
+	w->tree[i] = (struct node){end, solid};
 	while (i /= 2) {
 		const struct node *a = &w->tree[2 * i], *b = &w->tree[2 * i + 1];
 
-		w->tree[i] = (struct node){ min_u64(a->end, b->end), a->solid || b->solid };
+		w->tree[i] = (struct node){min_u64(a->end, b->end), a->solid || b->solid};
 	}
 }
 
@@ -53,7 +54,8 @@ static bool speaks(const struct node *n, uint64_t guest)
 	return n->solid || n->end <= guest;
 }
 
-/* The topmost layer that is not known to be unallocated at `guest`, or w->count. *until: the layers above it stay so. */
+/* The topmost layer that is not known to be unallocated at `guest`, or w->count. *until: the layers above it stay
+ * so. */
 static unsigned topmost(const struct walk *w, uint64_t guest, uint64_t *until)
 {
 	unsigned i = 1;
@@ -73,12 +75,13 @@ static unsigned topmost(const struct walk *w, uint64_t guest, uint64_t *until)
 	return i - w->leaves;
 }
 
-/* A hole in all layers that has one at `depth` as its last; a part of an allocated cluster is told with its place (FORMAT.md §5.5). */
+/* A hole in all layers that has one at `depth` as its last; a part of an allocated cluster is told with its place
+ * (FORMAT.md §5.5). */
 static void absent(const struct walk *w, unsigned depth, uint64_t guest, struct extent *out)
 {
 	const struct run *r = &w->runs[depth];
 
-	*out = (struct extent){ .start = guest, .kind = EXTENT_ABSENT, .depth = (uint16_t)depth };
+	*out = (struct extent){.start = guest, .kind = EXTENT_ABSENT, .depth = (uint16_t)depth};
 	if (r->kind == RUN_UNALLOCATED && r->has_host && guest >= r->start && guest < r->end) {
 		out->has_host = true;
 		out->host = r->host + (guest - r->start);
@@ -91,7 +94,7 @@ static void extent_of_run(const struct walk *w, unsigned depth, uint64_t guest, 
 	const struct run *r = &w->runs[depth];
 	const struct layer *l = &w->chain->layers[depth];
 
-	*out = (struct extent){ .start = guest, .depth = (uint16_t)depth };
+	*out = (struct extent){.start = guest, .depth = (uint16_t)depth};
 	out->cluster_bits = l->q ? (uint8_t)l->q->g.cluster_bits : 0;
 	if (r->kind == RUN_END) { /* zeros that the layer above shows where this one is too short */
 		absent(w, depth ? depth - 1 : 0, guest, out);
@@ -141,8 +144,9 @@ static int find_extent(struct walk *w, uint64_t guest, uint64_t end, struct exte
 
 static bool continues(const struct extent *a, const struct extent *b)
 {
-	return a->kind == b->kind && a->kind != EXTENT_COMPRESSED && a->depth == b->depth && a->has_host == b->has_host &&
-		a->hole == b->hole && a->file == b->file && a->cluster_bits == b->cluster_bits && (!a->has_host || a->host + a->len == b->host);
+	return a->kind == b->kind && a->kind != EXTENT_COMPRESSED && a->depth == b->depth &&
+	       a->has_host == b->has_host && a->hole == b->hole && a->file == b->file &&
+	       a->cluster_bits == b->cluster_bits && (!a->has_host || a->host + a->len == b->host);
 }
 
 /* The part of the extent from `guest` on. */
@@ -182,8 +186,8 @@ static bool find_known(struct walk *w, uint64_t start, struct extent *out)
 int walk_extent(struct walk *w, uint64_t start, uint64_t end, struct extent *out, struct error *e)
 {
 	if (start >= end || end > w->chain->size)
-		return err_set(e, ERR_USAGE, "walk: the range 0x%llx..0x%llx is not within the disk", (unsigned long long)start,
-			(unsigned long long)end);
+		return err_set(e, ERR_USAGE, "walk: the range 0x%llx..0x%llx is not within the disk",
+			(unsigned long long)start, (unsigned long long)end);
 	if (!find_known(w, start, out) && find_extent(w, start, end, out, e))
 		return -1;
 	while (out->kind != EXTENT_COMPRESSED && out->start + out->len < end && !w->ahead.len) {
@@ -213,9 +217,10 @@ static int walk_init(struct walk *w, unsigned flags, struct error *e)
 	if (!w->tree)
 		return -1;
 	for (unsigned i = 1; i < 2 * w->leaves; i++)
-		w->tree[i] = (struct node){ UINT64_MAX, false };
+		w->tree[i] = (struct node){UINT64_MAX, false};
 	for (unsigned i = 0; i < w->count; i++)
-		if (layer_walk_new(&w->layers[i], &w->chain->layers[i], align_down(window, 16), flags & WALK_FILE_HOLES, e))
+		if (layer_walk_new(&w->layers[i], &w->chain->layers[i], align_down(window, 16), flags & WALK_FILE_HOLES,
+			    e))
 			return -1;
 	forget(w);
 	return 0;

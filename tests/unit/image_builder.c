@@ -25,7 +25,7 @@ uint64_t builder_alloc(struct image_builder *b, unsigned clusters)
 
 void builder_init(struct image_builder *b, uint64_t size, unsigned cluster_bits, unsigned flags)
 {
-	*b = (struct image_builder){ 0 };
+	*b = (struct image_builder){0};
 	b->h = (struct header){
 		.version = flags & BUILD_V2 ? 2 : 3,
 		.cluster_bits = cluster_bits,
@@ -34,7 +34,8 @@ void builder_init(struct image_builder *b, uint64_t size, unsigned cluster_bits,
 		.reftable_clusters = 1,
 		.header_length = flags & BUILD_V2 ? QCOW2_HEADER_V2_BYTES : QCOW2_HEADER_V3_BYTES,
 		.incompatible = (flags & BUILD_EXTENDED ? INCOMPAT_EXTENDED_L2 : 0) |
-			(flags & BUILD_DATA_FILE ? INCOMPAT_DATA_FILE : 0) | (flags & BUILD_ZSTD ? INCOMPAT_COMPRESSION : 0),
+				(flags & BUILD_DATA_FILE ? INCOMPAT_DATA_FILE : 0) |
+				(flags & BUILD_ZSTD ? INCOMPAT_COMPRESSION : 0),
 		.compression_type = flags & BUILD_ZSTD ? CODEC_ZSTD : CODEC_DEFLATE,
 	};
 	header_geometry(&b->h, &b->g);
@@ -91,7 +92,7 @@ uint64_t builder_compressed(struct image_builder *b, uint64_t guest, const void 
 
 	if (!b->codec) {
 		MUST(codec_new(&b->codec, (enum codec_id)b->h.compression_type, b->g.cluster_size, &e));
-		MUST(codec_set_level(b->codec, (struct codec_level){ .level = 1 }, &e));
+		MUST(codec_set_level(b->codec, (struct codec_level){.level = 1}, &e));
 	}
 	len = codec_compress(b->codec, cluster, b->g.cluster_size, out, b->g.cluster_size - 1);
 	ck_assert(len > 0);
@@ -117,8 +118,13 @@ static uint64_t copy_cluster(struct image_builder *b, uint64_t host)
 /* The snapshot keeps the tables, the active state goes on with copies. */
 void builder_snapshot(struct image_builder *b, const char *id, const char *name, uint64_t disk_size)
 {
-	struct snapshot_entry s = { .l1_entries = b->h.l1_entries, .disk_size = disk_size, .id = id, .name = name,
-		.id_len = (uint16_t)strlen(id), .name_len = (uint16_t)strlen(name), .date_sec = 1700000000 };
+	struct snapshot_entry s = {.l1_entries = b->h.l1_entries,
+		.disk_size = disk_size,
+		.id = id,
+		.name = name,
+		.id_len = (uint16_t)strlen(id),
+		.name_len = (uint16_t)strlen(name),
+		.date_sec = 1700000000};
 	uint8_t raw[8];
 
 	s.l1_offset = builder_alloc(b, (unsigned)geometry_clusters(&b->g, b->h.l1_entries * UINT64_C(8)));
@@ -128,7 +134,8 @@ void builder_snapshot(struct image_builder *b, const char *id, const char *name,
 		if (b->l1[i])
 			b->l1[i] = copy_cluster(b, b->l1[i]);
 	}
-	b->snapshots_len += snapshot_entry_encode(&s, b->snapshots + b->snapshots_len, sizeof b->snapshots - b->snapshots_len);
+	b->snapshots_len +=
+		snapshot_entry_encode(&s, b->snapshots + b->snapshots_len, sizeof b->snapshots - b->snapshots_len);
 	if (!disk_size) { /* without extra data, as version 2 images have it: the strings move up */
 		size_t id_at = QCOW2_SNAPSHOT_ENTRY_BYTES, strings = s.id_len + (size_t)s.name_len, start;
 		size_t with = align_up(id_at + 24 + strings, 8), without = align_up(id_at + strings, 8);

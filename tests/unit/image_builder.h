@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * qcow2 images in memory, byte by byte, for the tests of the reading engine: right ones and, by builder_entry and builder_poke, wrong ones.
- * Refcounts are left empty: reading never looks at them.
+ * qcow2 images in memory, byte by byte, for the tests of the reading engine: right ones and, by builder_entry and
+ * builder_poke, wrong ones. Refcounts are left empty: reading never looks at them.
  */
 #ifndef QSNAP_TEST_IMAGE_BUILDER_H
 #define QSNAP_TEST_IMAGE_BUILDER_H
@@ -37,7 +37,8 @@ uint64_t builder_compressed(struct image_builder *b, uint64_t guest, const void 
 /* A snapshot of what is there now. `disk_size` 0: the entry says none. */
 void builder_snapshot(struct image_builder *b, const char *id, const char *name, uint64_t disk_size);
 void builder_poke(struct image_builder *b, uint64_t host, const void *bytes, size_t len);
-/* Writes header and L1; the io is the caller's. The builder can go on and be finished again, for an image that changes. */
+/* Writes header and L1; the io is the caller's. The builder can go on and be finished again, for an image that
+ * changes. */
 struct io *builder_finish(struct image_builder *b);
 void builder_free(struct image_builder *b);
 

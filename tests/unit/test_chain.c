@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Names and chains (FORMAT.md §10, §11, §13): what a name means, whose folder it is relative to, what is refused, who is locked.
+ * Names and chains (FORMAT.md §10, §11, §13): what a name means, whose folder it is relative to, what is refused,
+ * who is locked.
  */
 #include "tests/unit/image_builder.h"
 #include "qcow2/internal.h"
@@ -63,7 +64,7 @@ static void image(const char *path, const char *backing, const char *format, int
 
 static int open_with(const char *name, struct chain_opts opts, struct chain **c)
 {
-	e = (struct error){ 0 };
+	e = (struct error){0};
 	*c = NULL;
 	return chain_open(c, name, &opts, &e);
 }
@@ -71,15 +72,15 @@ static int open_with(const char *name, struct chain_opts opts, struct chain **c)
 static const struct {
 	const char *of, *backing, *path;
 } relative[] = {
-	{ "top", "base", "base" },
-	{ "dir/top", "base", "dir/base" },
-	{ "/a/b/top", "../base", "/a/b/../base" },
-	{ "/a/top", "/c/base", "/c/base" },
-	{ "dir/top", "json:{}", "json:{}" },
-	{ "dir/top", "nbd://host/x", "nbd://host/x" },
-	{ "dir/top", "file:base", "file:base" },
-	{ "dir/top", "./a:b", "dir/./a:b" },
-	{ "a:b/top", "base", "a:b/base" },
+	{"top", "base", "base"},
+	{"dir/top", "base", "dir/base"},
+	{"/a/b/top", "../base", "/a/b/../base"},
+	{"/a/top", "/c/base", "/c/base"},
+	{"dir/top", "json:{}", "json:{}"},
+	{"dir/top", "nbd://host/x", "nbd://host/x"},
+	{"dir/top", "file:base", "file:base"},
+	{"dir/top", "./a:b", "dir/./a:b"},
+	{"a:b/top", "base", "a:b/base"},
 };
 
 START_TEST(relative_names)
@@ -97,37 +98,42 @@ static const struct {
 	bool no_backing;
 	const char *more; /* backing, data file, or the message's word */
 } names[] = {
-	{ "disk", "disk", IMAGE_AUTO, false, NULL },
-	{ "file:disk", "disk", IMAGE_AUTO, false, NULL },
-	{ "file:///x/disk", "///x/disk", IMAGE_AUTO, false, NULL },
-	{ "host_device:/dev/sda", "/dev/sda", IMAGE_AUTO, false, NULL },
-	{ "./a:b", "./a:b", IMAGE_AUTO, false, NULL },
-	{ "dir/a:b", "dir/a:b", IMAGE_AUTO, false, NULL },
-	{ "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"x\"}}", "x", IMAGE_QCOW2, false, NULL },
-	{ "json:{\"driver\":\"raw\",\"file.driver\":\"host_device\",\"file.filename\":\"x\"}", "x", IMAGE_RAW, false, NULL },
-	{ "json:{\"driver\":\"file\",\"filename\":\"x\"}", "x", IMAGE_RAW, false, NULL },
-	{ "json:{\"file\":{\"filename\":\"x\"}}", "x", IMAGE_AUTO, false, NULL },
-	{ "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"x\"}}}", "x",
-		IMAGE_QCOW2, false, NULL },
-	{ "json:{\"file.filename\":\"x\",\"backing\":null}", "x", IMAGE_AUTO, true, NULL },
-	{ "json:{\"file.filename\":\"x\",\"backing\":{\"driver\":\"raw\",\"file\":{\"filename\":\"y\"}}}", "x", IMAGE_AUTO, false,
-		"json:{\"driver\":\"raw\",\"file.filename\":\"y\"}" },
-	{ "json:{\"file.filename\":\"x\",\"data-file\":{\"driver\":\"file\",\"filename\":\"y\"}}", "x", IMAGE_AUTO, false, "y" },
-	{ "json:{\"file.filename\":\"x\",\"node-name\":\"n\",\"file.locking\":\"auto\"}", "x", IMAGE_AUTO, false, NULL },
-	{ "", NULL, IMAGE_AUTO, false, "empty" },
-	{ ":x", NULL, IMAGE_AUTO, false, "protocol" },
-	{ "nbd://localhost/x", NULL, IMAGE_AUTO, false, "protocol 'nbd' is not supported" },
-	{ "what:ever", NULL, IMAGE_AUTO, false, "Unknown protocol 'what'" },
-	{ "json:{", NULL, IMAGE_AUTO, false, "Could not parse" },
-	{ "json:[1]", NULL, IMAGE_AUTO, false, "object" },
-	{ "json:{}", NULL, IMAGE_AUTO, false, "no file name" },
-	{ "json:{\"driver\":\"nbd\",\"host\":\"x\"}", NULL, IMAGE_AUTO, false, "'nbd'" },
-	{ "json:{\"driver\":\"vmdk\",\"file.filename\":\"x\"}", NULL, IMAGE_AUTO, false, "format 'vmdk' is not supported" },
-	{ "json:{\"driver\":\"raw\",\"offset\":512,\"file.filename\":\"x\"}", NULL, IMAGE_AUTO, false, "'offset'" },
-	{ "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"qcow2\",\"file.filename\":\"x\"}}", NULL, IMAGE_AUTO, false, "beneath" },
-	{ "json:{\"file\":\"node\"}", NULL, IMAGE_AUTO, false, "no file name" },
-	{ "json:{\"file.filename\":\"x\",\"backing\":\"node\"}", NULL, IMAGE_AUTO, false, "node name" },
-	{ "json:{\"file.filename\":7}", NULL, IMAGE_AUTO, false, "no string" },
+	{"disk", "disk", IMAGE_AUTO, false, NULL},
+	{"file:disk", "disk", IMAGE_AUTO, false, NULL},
+	{"file:///x/disk", "///x/disk", IMAGE_AUTO, false, NULL},
+	{"host_device:/dev/sda", "/dev/sda", IMAGE_AUTO, false, NULL},
+	{"./a:b", "./a:b", IMAGE_AUTO, false, NULL},
+	{"dir/a:b", "dir/a:b", IMAGE_AUTO, false, NULL},
+	{"json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"x\"}}", "x", IMAGE_QCOW2, false,
+		NULL},
+	{"json:{\"driver\":\"raw\",\"file.driver\":\"host_device\",\"file.filename\":\"x\"}", "x", IMAGE_RAW, false,
+		NULL},
+	{"json:{\"driver\":\"file\",\"filename\":\"x\"}", "x", IMAGE_RAW, false, NULL},
+	{"json:{\"file\":{\"filename\":\"x\"}}", "x", IMAGE_AUTO, false, NULL},
+	{"json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"x\"}}}",
+		"x", IMAGE_QCOW2, false, NULL},
+	{"json:{\"file.filename\":\"x\",\"backing\":null}", "x", IMAGE_AUTO, true, NULL},
+	{"json:{\"file.filename\":\"x\",\"backing\":{\"driver\":\"raw\",\"file\":{\"filename\":\"y\"}}}", "x",
+		IMAGE_AUTO, false, "json:{\"driver\":\"raw\",\"file.filename\":\"y\"}"},
+	{"json:{\"file.filename\":\"x\",\"data-file\":{\"driver\":\"file\",\"filename\":\"y\"}}", "x", IMAGE_AUTO,
+		false, "y"},
+	{"json:{\"file.filename\":\"x\",\"node-name\":\"n\",\"file.locking\":\"auto\"}", "x", IMAGE_AUTO, false, NULL},
+	{"", NULL, IMAGE_AUTO, false, "empty"},
+	{":x", NULL, IMAGE_AUTO, false, "protocol"},
+	{"nbd://localhost/x", NULL, IMAGE_AUTO, false, "protocol 'nbd' is not supported"},
+	{"what:ever", NULL, IMAGE_AUTO, false, "Unknown protocol 'what'"},
+	{"json:{", NULL, IMAGE_AUTO, false, "Could not parse"},
+	{"json:[1]", NULL, IMAGE_AUTO, false, "object"},
+	{"json:{}", NULL, IMAGE_AUTO, false, "no file name"},
+	{"json:{\"driver\":\"nbd\",\"host\":\"x\"}", NULL, IMAGE_AUTO, false, "'nbd'"},
+	{"json:{\"driver\":\"vmdk\",\"file.filename\":\"x\"}", NULL, IMAGE_AUTO, false,
+		"format 'vmdk' is not supported"},
+	{"json:{\"driver\":\"raw\",\"offset\":512,\"file.filename\":\"x\"}", NULL, IMAGE_AUTO, false, "'offset'"},
+	{"json:{\"driver\":\"raw\",\"file\":{\"driver\":\"qcow2\",\"file.filename\":\"x\"}}", NULL, IMAGE_AUTO, false,
+		"beneath"},
+	{"json:{\"file\":\"node\"}", NULL, IMAGE_AUTO, false, "no file name"},
+	{"json:{\"file.filename\":\"x\",\"backing\":\"node\"}", NULL, IMAGE_AUTO, false, "node name"},
+	{"json:{\"file.filename\":7}", NULL, IMAGE_AUTO, false, "no string"},
 };
 
 START_TEST(what_a_name_means)
@@ -158,7 +164,7 @@ START_TEST(chain_of_files)
 	save("sub/base.raw", raw, sizeof raw);
 	image("sub/mid", "base.raw", "raw", 0);
 	image("top", "sub/mid", NULL, 0);
-	ck_assert_msg(open_with("file:top", (struct chain_opts){ 0 }, &c) == 0, "%s", e.msg);
+	ck_assert_msg(open_with("file:top", (struct chain_opts){0}, &c) == 0, "%s", e.msg);
 	ck_assert_uint_eq(c->count, 3);
 	ck_assert_str_eq(c->layers[0].path, "top");
 	ck_assert_str_eq(c->layers[2].path, "sub/base.raw");
@@ -171,11 +177,12 @@ START_TEST(chain_of_files)
 		ck_assert_int_eq(got[i], 0);
 	io_close(io);
 	chain_close(c);
-	ck_assert_int_eq(open_with("top", (struct chain_opts){ .no_backing = true }, &c), 0);
+	ck_assert_int_eq(open_with("top", (struct chain_opts){.no_backing = true}, &c), 0);
 	ck_assert_uint_eq(c->count, 1);
 	chain_close(c);
 	ck_assert_int_eq(open_with("json:{\"file.filename\":\"top\",\"backing.file.filename\":\"sub/base.raw\"}",
-				 (struct chain_opts){ 0 }, &c), 0);
+				 (struct chain_opts){0}, &c),
+		0);
 	ck_assert_uint_eq(c->count, 2);
 	chain_close(c);
 }
@@ -183,7 +190,7 @@ END_TEST
 
 START_TEST(what_is_refused)
 {
-	struct snapshot_query query = { .any = "x" };
+	struct snapshot_query query = {.any = "x"};
 	struct chain *c;
 
 	static const struct {
@@ -191,25 +198,25 @@ START_TEST(what_is_refused)
 		struct chain_opts opts;
 		enum err_code code;
 	} cases[] = {
-		{ "nope", "Could not open 'nope': Could not open 'nope': No such file or directory", { 0 }, ERR_NOT_FOUND },
-		{ "orphan", "Could not open 'orphan': Could not open backing file: Could not open 'gone': No such file", { 0 },
-			ERR_NOT_FOUND },
-		{ "deep", "backing file of 'orphan'", { 0 }, ERR_NOT_FOUND },
-		{ "raw", "Could not open 'raw': Image is not in qcow2 format", { .format = IMAGE_QCOW2 }, ERR_CORRUPT },
-		{ "loop1", "loop", { 0 }, ERR_LIMIT },
-		{ "self", "loop", { 0 }, ERR_LIMIT },
-		{ "vmdk", "vmdk", { 0 }, ERR_UNSUPPORTED },
-		{ "odd", "vmdk", { 0 }, ERR_UNSUPPORTED },
-		{ "remote", "nbd", { 0 }, ERR_UNSUPPORTED },
-		{ "three", "deeper than 2", { .max_depth = 2 }, ERR_LIMIT },
-		{ "top", "virtual size", { .max_virtual_size = 65535 }, ERR_LIMIT },
-		{ "top", "format", { .untrusted = true }, ERR_DENIED },
-		{ "three", "backing", { .untrusted = true, .format = IMAGE_QCOW2 }, ERR_DENIED },
-		{ "top", "content is qcow2", { .untrusted = true, .format = IMAGE_RAW }, ERR_DENIED },
-		{ "json:{\"driver\":\"qcow2\",\"file.filename\":\"top\",\"backing.file.filename\":\"raw\"}", "untrusted",
-			{ .untrusted = true, .format = IMAGE_QCOW2 }, ERR_DENIED },
-		{ "json:{\"driver\":\"qcow2\",\"file.filename\":\"top\"}", "format", { .format = IMAGE_RAW }, ERR_USAGE },
-		{ "sub", "sub", { 0 }, ERR_UNSUPPORTED },
+		{"nope", "Could not open 'nope': Could not open 'nope': No such file or directory", {0}, ERR_NOT_FOUND},
+		{"orphan", "Could not open 'orphan': Could not open backing file: Could not open 'gone': No such file",
+			{0}, ERR_NOT_FOUND},
+		{"deep", "backing file of 'orphan'", {0}, ERR_NOT_FOUND},
+		{"raw", "Could not open 'raw': Image is not in qcow2 format", {.format = IMAGE_QCOW2}, ERR_CORRUPT},
+		{"loop1", "loop", {0}, ERR_LIMIT},
+		{"self", "loop", {0}, ERR_LIMIT},
+		{"vmdk", "vmdk", {0}, ERR_UNSUPPORTED},
+		{"odd", "vmdk", {0}, ERR_UNSUPPORTED},
+		{"remote", "nbd", {0}, ERR_UNSUPPORTED},
+		{"three", "deeper than 2", {.max_depth = 2}, ERR_LIMIT},
+		{"top", "virtual size", {.max_virtual_size = 65535}, ERR_LIMIT},
+		{"top", "format", {.untrusted = true}, ERR_DENIED},
+		{"three", "backing", {.untrusted = true, .format = IMAGE_QCOW2}, ERR_DENIED},
+		{"top", "content is qcow2", {.untrusted = true, .format = IMAGE_RAW}, ERR_DENIED},
+		{"json:{\"driver\":\"qcow2\",\"file.filename\":\"top\",\"backing.file.filename\":\"raw\"}", "untrusted",
+			{.untrusted = true, .format = IMAGE_QCOW2}, ERR_DENIED},
+		{"json:{\"driver\":\"qcow2\",\"file.filename\":\"top\"}", "format", {.format = IMAGE_RAW}, ERR_USAGE},
+		{"sub", "sub", {0}, ERR_UNSUPPORTED},
 	};
 	save("raw", "raw", 3);
 	save("vmdk", "KDMV....", 8);
@@ -226,15 +233,15 @@ START_TEST(what_is_refused)
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		int rc = open_with(cases[i].name, cases[i].opts, &c);
 
-		ck_assert_msg(rc == -1 && e.code == cases[i].code && strstr(e.msg, cases[i].word), "%s: %d %s", cases[i].name,
-			(int)e.code, e.msg);
+		ck_assert_msg(rc == -1 && e.code == cases[i].code && strstr(e.msg, cases[i].word), "%s: %d %s",
+			cases[i].name, (int)e.code, e.msg);
 		ck_assert_ptr_null(c);
 	}
-	ck_assert_int_eq(open_with("raw", (struct chain_opts){ .snapshot = &query }, &c), -1);
+	ck_assert_int_eq(open_with("raw", (struct chain_opts){.snapshot = &query}, &c), -1);
 	ck_assert_int_eq(e.code, ERR_UNSUPPORTED);
-	ck_assert_int_eq(open_with("top", (struct chain_opts){ .snapshot = &query }, &c), -1);
+	ck_assert_int_eq(open_with("top", (struct chain_opts){.snapshot = &query}, &c), -1);
 	ck_assert_int_eq(e.code, ERR_NOT_FOUND);
-	ck_assert_int_eq(open_with("top", (struct chain_opts){ .untrusted = true, .format = IMAGE_QCOW2 }, &c), 0);
+	ck_assert_int_eq(open_with("top", (struct chain_opts){.untrusted = true, .format = IMAGE_QCOW2}, &c), 0);
 	chain_close(c);
 }
 END_TEST
@@ -253,9 +260,9 @@ START_TEST(two_hundred_layers)
 		snprintf(below, sizeof below, "%u", i - 1);
 		image(name, below, "qcow2", 0);
 	}
-	ck_assert_int_eq(open_with("200", (struct chain_opts){ 0 }, &c), -1);
+	ck_assert_int_eq(open_with("200", (struct chain_opts){0}, &c), -1);
 	ck_assert_int_eq(e.code, ERR_LIMIT);
-	ck_assert_int_eq(open_with("199", (struct chain_opts){ 0 }, &c), 0);
+	ck_assert_int_eq(open_with("199", (struct chain_opts){0}, &c), 0);
 	ck_assert_uint_eq(c->count, 200);
 	MUST(chain_io(&io, c, &e));
 	MUST(io_read(io, got, 1, 0, &e));
@@ -277,12 +284,12 @@ START_TEST(data_files)
 	save("top", io_memory_bytes(io), io->size);
 	io_close(io);
 	builder_free(&b);
-	ck_assert_int_eq(open_with("top", (struct chain_opts){ 0 }, &c), -1);
+	ck_assert_int_eq(open_with("top", (struct chain_opts){0}, &c), -1);
 	ck_assert_msg(e.code == ERR_NOT_FOUND && strstr(e.msg, "the-data"), "%s", e.msg);
-	ck_assert_int_eq(open_with("top", (struct chain_opts){ .inspect = true, .no_backing = true }, &c), 0);
+	ck_assert_int_eq(open_with("top", (struct chain_opts){.inspect = true, .no_backing = true}, &c), 0);
 	chain_close(c);
 	save("the-data", "x", 1);
-	ck_assert_int_eq(open_with("top", (struct chain_opts){ 0 }, &c), 0);
+	ck_assert_int_eq(open_with("top", (struct chain_opts){0}, &c), 0);
 	ck_assert(c->layers[0].data != c->layers[0].file);
 	chain_close(c);
 }
@@ -291,19 +298,19 @@ END_TEST
 START_TEST(locks_of_layers)
 {
 	struct chain *writer, *reader;
-	struct chain_opts write = { .lock = IO_LOCK_WRITE, .write = true, .no_backing = true };
-	struct chain_opts share = { .lock = IO_LOCK_SHARED };
+	struct chain_opts write = {.lock = IO_LOCK_WRITE, .write = true, .no_backing = true};
+	struct chain_opts share = {.lock = IO_LOCK_SHARED};
 
 	image("base", NULL, NULL, 1);
 	image("top", "base", "qcow2", 0);
 	ck_assert_msg(open_with("top", write, &writer) == 0, "%s", e.msg);
-	ck_assert_int_eq(open_with("top", (struct chain_opts){ .lock = IO_LOCK_READ }, &reader), -1);
+	ck_assert_int_eq(open_with("top", (struct chain_opts){.lock = IO_LOCK_READ}, &reader), -1);
 	ck_assert_int_eq(e.code, ERR_BUSY);
 	ck_assert_msg(open_with("top", share, &reader) == 0, "%s", e.msg);
 	chain_close(reader);
 	chain_close(writer);
 	ck_assert_int_eq(open_with("base", write, &writer), 0);
-	ck_assert_int_eq(open_with("top", (struct chain_opts){ .lock = IO_LOCK_READ }, &reader), -1);
+	ck_assert_int_eq(open_with("top", (struct chain_opts){.lock = IO_LOCK_READ}, &reader), -1);
 	ck_assert_msg(e.code == ERR_BUSY && strstr(e.msg, "backing file"), "%s", e.msg);
 	chain_close(writer);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Random chains against a model that is nothing but an array of sectors per layer (FORMAT.md §5.6, §10.4): what is read, by sweeping extents and
- * by random reads, is what falls through the model; extents cover the disk without gaps and none could be joined with the next.
+ * Random chains against a model that is nothing but an array of sectors per layer (FORMAT.md §5.6, §10.4): what is
+ * read, by sweeping extents and by random reads, is what falls through the model; extents cover the disk without
+ * gaps and none could be joined with the next.
  */
 #include "tests/unit/image_builder.h"
 
@@ -154,12 +155,12 @@ static void check_bytes(uint64_t at, const uint8_t *bytes, size_t len)
 static bool could_join(const struct extent *a, const struct extent *b)
 {
 	return a->kind == b->kind && a->kind != EXTENT_COMPRESSED && a->depth == b->depth && a->file == b->file &&
-		a->has_host == b->has_host && (!a->has_host || a->host + a->len == b->host);
+	       a->has_host == b->has_host && (!a->has_host || a->host + a->len == b->host);
 }
 
 static void sweep(struct chain *c)
 {
-	struct extent x, last = { 0 };
+	struct extent x, last = {0};
 	struct reader *r;
 	struct walk *w;
 	uint8_t *bytes = malloc(c->size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening one image (FORMAT.md §3, §4, §8, §9): what is refused and in which words, what an untrusted image may not have, snapshots found,
- * selected and proved.
+ * Opening one image (FORMAT.md §3, §4, §8, §9): what is refused and in which words, what an untrusted image may
+ * not have, snapshots found, selected and proved.
  */
 #include "tests/unit/image_builder.h"
 
@@ -92,7 +92,7 @@ static void bitmaps_past_the_end(struct image_builder *b)
 {
 	uint8_t x[24];
 
-	bitmaps_extension_encode(&(struct bitmaps_extension){ 1, 24, 0x10000000 }, x);
+	bitmaps_extension_encode(&(struct bitmaps_extension){1, 24, 0x10000000}, x);
 	builder_extension(b, EXT_BITMAPS, x, sizeof x);
 	b->h.autoclear = AUTOCLEAR_BITMAPS;
 }
@@ -109,28 +109,28 @@ static const struct {
 	enum err_code code; /* ERR_OK: opens */
 	const char *word;
 } cases[] = {
-	{ "plain", no_change, 0, ERR_OK, "" },
-	{ "plain, untrusted", no_change, QCOW2_OPEN_STRICT, ERR_OK, "" },
-	{ "encrypted", encrypted, 0, ERR_UNSUPPORTED, "encrypted" },
-	{ "unknown features", unknown_named, 0, ERR_UNSUPPORTED, "time travel, unknown incompatible feature bit 9" },
-	{ "unknown features, info", unknown_named, QCOW2_OPEN_INSPECT, ERR_UNSUPPORTED, "time travel" },
-	{ "backing", with_backing, 0, ERR_OK, "" },
-	{ "backing, untrusted", with_backing, QCOW2_OPEN_STRICT, ERR_DENIED, "backing" },
-	{ "data file", with_data_file, 0, ERR_OK, "" },
-	{ "data file, untrusted", with_data_file, QCOW2_OPEN_STRICT, ERR_DENIED, "data file" },
-	{ "data file's name, untrusted", with_data_file_name_only, QCOW2_OPEN_STRICT, ERR_DENIED, "data file" },
-	{ "unknown extension", unknown_extension, 0, ERR_OK, "" },
-	{ "unknown extension, untrusted", unknown_extension, QCOW2_OPEN_STRICT, ERR_DENIED, "0x12345678" },
-	{ "corrupt", corrupt_bit, 0, ERR_OK, "" },
-	{ "corrupt, untrusted", corrupt_bit, QCOW2_OPEN_STRICT, ERR_DENIED, "corrupt" },
-	{ "dirty", dirty_bit, QCOW2_OPEN_STRICT, ERR_OK, "" },
-	{ "NUL in a name", nul_in_format, 0, ERR_CORRUPT, "NUL" },
-	{ "extension twice", format_twice, 0, ERR_CORRUPT, "twice" },
-	{ "long format name", long_format, 0, ERR_CORRUPT, "16 bytes" },
-	{ "encryption header", crypto_extension, 0, ERR_CORRUPT, "encryption" },
-	{ "snapshot table past the end", snapshots_past_the_end, 0, ERR_CORRUPT, "snapshot table of 1000" },
-	{ "bitmaps past the end", bitmaps_past_the_end, 0, ERR_CORRUPT, "bitmap directory" },
-	{ "bitmaps without the autoclear bit", bitmaps_not_vouched_for, 0, ERR_OK, "" },
+	{"plain", no_change, 0, ERR_OK, ""},
+	{"plain, untrusted", no_change, QCOW2_OPEN_STRICT, ERR_OK, ""},
+	{"encrypted", encrypted, 0, ERR_UNSUPPORTED, "encrypted"},
+	{"unknown features", unknown_named, 0, ERR_UNSUPPORTED, "time travel, unknown incompatible feature bit 9"},
+	{"unknown features, info", unknown_named, QCOW2_OPEN_INSPECT, ERR_UNSUPPORTED, "time travel"},
+	{"backing", with_backing, 0, ERR_OK, ""},
+	{"backing, untrusted", with_backing, QCOW2_OPEN_STRICT, ERR_DENIED, "backing"},
+	{"data file", with_data_file, 0, ERR_OK, ""},
+	{"data file, untrusted", with_data_file, QCOW2_OPEN_STRICT, ERR_DENIED, "data file"},
+	{"data file's name, untrusted", with_data_file_name_only, QCOW2_OPEN_STRICT, ERR_DENIED, "data file"},
+	{"unknown extension", unknown_extension, 0, ERR_OK, ""},
+	{"unknown extension, untrusted", unknown_extension, QCOW2_OPEN_STRICT, ERR_DENIED, "0x12345678"},
+	{"corrupt", corrupt_bit, 0, ERR_OK, ""},
+	{"corrupt, untrusted", corrupt_bit, QCOW2_OPEN_STRICT, ERR_DENIED, "corrupt"},
+	{"dirty", dirty_bit, QCOW2_OPEN_STRICT, ERR_OK, ""},
+	{"NUL in a name", nul_in_format, 0, ERR_CORRUPT, "NUL"},
+	{"extension twice", format_twice, 0, ERR_CORRUPT, "twice"},
+	{"long format name", long_format, 0, ERR_CORRUPT, "16 bytes"},
+	{"encryption header", crypto_extension, 0, ERR_CORRUPT, "encryption"},
+	{"snapshot table past the end", snapshots_past_the_end, 0, ERR_CORRUPT, "snapshot table of 1000"},
+	{"bitmaps past the end", bitmaps_past_the_end, 0, ERR_CORRUPT, "bitmap directory"},
+	{"bitmaps without the autoclear bit", bitmaps_not_vouched_for, 0, ERR_OK, ""},
 };
 
 START_TEST(opens_or_says_why)
@@ -140,7 +140,7 @@ START_TEST(opens_or_says_why)
 
 	builder_init(&b, 1 << 20, 16, 0);
 	cases[_i].change(&b);
-	e = (struct error){ 0 };
+	e = (struct error){0};
 	rc = try_open(&b, cases[_i].flags);
 	ck_assert_msg(rc == (cases[_i].code ? -1 : 0) && e.code == cases[_i].code, "%s: %s", cases[_i].what, e.msg);
 	ck_assert_msg(rc == 0 || strstr(e.msg, cases[_i].word), "%s: %s", cases[_i].what, e.msg);
@@ -150,7 +150,7 @@ END_TEST
 /* More extensions than the first read has: the rest of the cluster is read too. */
 START_TEST(long_extensions)
 {
-	static const uint8_t many[5000] = { 1 };
+	static const uint8_t many[5000] = {1};
 	struct image_builder b;
 	struct qcow2 *q;
 	struct io *io;
@@ -185,8 +185,9 @@ END_TEST
 
 static uint64_t mapped(struct qcow2 *q, struct io *io)
 {
-	struct layer l = { .path = (char *)"memory", .format = IMAGE_QCOW2, .file = io, .data = io, .q = q, .size = q->size };
-	struct chain c = { .layers = &l, .count = 1, .size = q->size };
+	struct layer l = {
+		.path = (char *)"memory", .format = IMAGE_QCOW2, .file = io, .data = io, .q = q, .size = q->size};
+	struct chain c = {.layers = &l, .count = 1, .size = q->size};
 	struct extent x;
 	struct walk *w;
 
@@ -203,7 +204,7 @@ START_TEST(snapshots)
 	struct qcow2 *q;
 	uint64_t first, second;
 	struct io *io;
-	struct snapshot_query query = { .any = "two" };
+	struct snapshot_query query = {.any = "two"};
 
 	builder_init(&b, 1 << 20, 16, 0);
 	first = builder_data(&b, 0, cluster);
@@ -218,11 +219,11 @@ START_TEST(snapshots)
 	query.refuse_ambiguous = true;
 	ck_assert_int_eq(qcow2_snapshot_find(q, &query, &e), -1);
 	ck_assert_msg(e.code == ERR_USAGE && strstr(e.msg, "id '1' name 'two', id 'two' name '1'"), "%s", e.msg);
-	query = (struct snapshot_query){ .id = "3", .name = "1", .refuse_ambiguous = true };
+	query = (struct snapshot_query){.id = "3", .name = "1", .refuse_ambiguous = true};
 	ck_assert_int_eq(qcow2_snapshot_find(q, &query, &e), 2);
-	query = (struct snapshot_query){ .any = "3" };
+	query = (struct snapshot_query){.any = "3"};
 	ck_assert_int_eq(qcow2_snapshot_find(q, &query, &e), 2);
-	query = (struct snapshot_query){ .name = "3" };
+	query = (struct snapshot_query){.name = "3"};
 	ck_assert_int_eq(qcow2_snapshot_find(q, &query, &e), -1);
 	ck_assert_int_eq(e.code, ERR_NOT_FOUND);
 
@@ -281,15 +282,20 @@ END_TEST
 
 static size_t put_bitmap(uint8_t *directory, size_t at, const char *name, uint32_t flags)
 {
-	struct bitmap_entry x = { .table_offset = 64 * K, .table_entries = 1, .flags = flags, .type = 1,
-		.granularity_bits = 16, .name_len = (uint16_t)strlen(name), .name = name };
+	struct bitmap_entry x = {.table_offset = 64 * K,
+		.table_entries = 1,
+		.flags = flags,
+		.type = 1,
+		.granularity_bits = 16,
+		.name_len = (uint16_t)strlen(name),
+		.name = name};
 
 	return at + bitmap_entry_encode(&x, directory + at, 4096 - at);
 }
 
 static int open_with_bitmaps(const char *second, size_t extra_bytes, struct qcow2 **q, struct io **io)
 {
-	uint8_t directory[4096] = { 0 }, x[24];
+	uint8_t directory[4096] = {0}, x[24];
 	struct image_builder b;
 	size_t len;
 	uint64_t host;
@@ -299,7 +305,7 @@ static int open_with_bitmaps(const char *second, size_t extra_bytes, struct qcow
 	len = put_bitmap(directory, len, second, BITMAP_IN_USE);
 	host = builder_alloc(&b, 1);
 	builder_poke(&b, host, directory, len);
-	bitmaps_extension_encode(&(struct bitmaps_extension){ 2, len + extra_bytes, host }, x);
+	bitmaps_extension_encode(&(struct bitmaps_extension){2, len + extra_bytes, host}, x);
 	builder_extension(&b, EXT_BITMAPS, x, sizeof x);
 	b.h.autoclear = AUTOCLEAR_BITMAPS;
 	*io = builder_finish(&b);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Bytes of single extents (FORMAT.md §5.6, §6): parts of compressed clusters of both codecs, the stream alone, past the file's end.
+ * Bytes of single extents (FORMAT.md §5.6, §6): parts of compressed clusters of both codecs, the stream alone,
+ * past the file's end.
  */
 #include "tests/unit/image_builder.h"
 
@@ -29,7 +30,7 @@ static void begin(struct fixture *f, unsigned flags)
 
 static void open_it(struct fixture *f)
 {
-	f->c = chain_of(&(struct io *){ builder_finish(&f->b) }, NULL, 1);
+	f->c = chain_of(&(struct io *){builder_finish(&f->b)}, NULL, 1);
 	MUST(walk_new(&f->w, f->c, 1, 0, &e));
 	MUST(reader_new(&f->r, &e));
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The map of one layer and of a chain (FORMAT.md §5.6, §10.4): single cases with their extents, damaged tables, and random chains
- * against a model that is nothing but an array of sectors.
+ * The map of one layer and of a chain (FORMAT.md §5.6, §10.4): single cases with their extents, damaged tables,
+ * and random chains against a model that is nothing but an array of sectors.
  */
 #include "tests/unit/image_builder.h"
 
@@ -62,9 +62,8 @@ START_TEST(runs_merge_and_split)
 	builder_entry(&b, 8 * 64 * K, (host + 6 * 64 * K) | ENTRY_ZERO, 0);
 	builder_compressed(&b, 9 * 64 * K, filled(64 * K, 1), 100);
 	builder_compressed(&b, 10 * 64 * K, filled(64 * K, 1), 100);
-	c = chain_of(&(struct io *){ builder_finish(&b) }, NULL, 1);
-	ck_assert_str_eq(map_text(c, 64 * K),
-		"-0+2/0 d2+2/0@3 d4+1/0@6 z5+2/0 z7+2/0@8 c9+1/0 c10+1/0 -11+53/0");
+	c = chain_of(&(struct io *){builder_finish(&b)}, NULL, 1);
+	ck_assert_str_eq(map_text(c, 64 * K), "-0+2/0 d2+2/0@3 d4+1/0@6 z5+2/0 z7+2/0@8 c9+1/0 c10+1/0 -11+53/0");
 	chain_close(c);
 	builder_free(&b);
 }
@@ -80,7 +79,7 @@ START_TEST(runs_cross_tables)
 	host = builder_alloc(&b, (unsigned)(3 * per_table));
 	for (uint64_t i = 0; i < 3 * per_table; i++)
 		builder_entry(&b, (per_table + i) * 512, host + i * 512, 0);
-	c = chain_of(&(struct io *){ builder_finish(&b) }, NULL, 1);
+	c = chain_of(&(struct io *){builder_finish(&b)}, NULL, 1);
 	ck_assert_str_eq(map_text(c, 512), "-0+64/0 d64+192/0@3 -256+64/0");
 	chain_close(c);
 	builder_free(&b);
@@ -95,10 +94,10 @@ START_TEST(subclusters)
 
 	builder_init(&b, 4 * 64 * K, 16, BUILD_EXTENDED);
 	host = builder_alloc(&b, 2);
-	builder_entry(&b, 0, host, 0x0000000f000000f0ull);            /* zero 0-3, data 4-7, else unallocated */
-	builder_entry(&b, 64 * K, host + 64 * K, 0xffffffffull);      /* all data */
-	builder_entry(&b, 2 * 64 * K, 0, 0xffffffff00000000ull);      /* all zero without a host cluster */
-	c = chain_of(&(struct io *){ builder_finish(&b) }, NULL, 1);
+	builder_entry(&b, 0, host, 0x0000000f000000f0ull);       /* zero 0-3, data 4-7, else unallocated */
+	builder_entry(&b, 64 * K, host + 64 * K, 0xffffffffull); /* all data */
+	builder_entry(&b, 2 * 64 * K, 0, 0xffffffff00000000ull); /* all zero without a host cluster */
+	c = chain_of(&(struct io *){builder_finish(&b)}, NULL, 1);
 	ck_assert_str_eq(map_text(c, 2 * K), "z0+4/0@96 d4+4/0@100 -8+24/0@104 d32+32/0@128 z64+32/0 -96+32/0");
 	chain_close(c);
 	builder_free(&b);
@@ -189,7 +188,7 @@ START_TEST(data_file)
 	builder_entry(&b, 0, ENTRY_COPIED, 0); /* host 0 is a cluster in a data file */
 	builder_entry(&b, 64 * K, ENTRY_COPIED | 64 * K, 0);
 	MUST(io_memory_new(&data, filled(4 * 64 * K, 7), 4 * 64 * K, "data", &e));
-	c = chain_of(&(struct io *){ builder_finish(&b) }, &data, 1);
+	c = chain_of(&(struct io *){builder_finish(&b)}, &data, 1);
 	ck_assert_str_eq(map_text(c, 64 * K), "d0+2/0@0 -2+2/0");
 	MUST(walk_new(&w, c, 1, 0, &e));
 	MUST(walk_extent(w, 0, c->size, &x, &e));
@@ -213,15 +212,15 @@ static const struct {
 	uint64_t l1_raw; /* when not 0, instead of an L2 entry */
 	const char *words[3];
 } broken[] = {
-	{ "cluster not aligned", 0, 64 * K, 0x50200, 0, 0, { "0x50200", "guest offset 0x10000", "L2 table at 0x" } },
-	{ "zero flag in version 2", BUILD_V2, 64 * K, 1, 0, 0, { "version 2", "entry 1", "memory" } },
-	{ "data and zero at once", BUILD_EXTENDED, 0, 0x50000, 0x100000001, 0, { "0x0000000100000001", "entry 0", "" } },
-	{ "data without a host cluster", BUILD_EXTENDED, 0, 0, 1, 0, { "no host", "", "" } },
-	{ "wrong host in a data file", BUILD_DATA_FILE, 64 * K, 0x50000, 0, 0, { "0x50000", "0x10000", "data file" } },
-	{ "compressed in a data file", BUILD_DATA_FILE, 0, ENTRY_COMPRESSED | 0x50000, 0, 0, { "compressed", "", "" } },
-	{ "L2 table not aligned", 0, 0, 0, 0, 0x50200, { "0x50200", "L1 entry 0", "" } },
-	{ "L2 table past the end", 0, 0, 0, 0, 0x5000000, { "0x5000000", "past the end", "L2 table" } },
-	{ "L2 table at the highest offset", 0, 0, 0, 0, 0x00ffffffffff0000, { "L2 table", "", "" } },
+	{"cluster not aligned", 0, 64 * K, 0x50200, 0, 0, {"0x50200", "guest offset 0x10000", "L2 table at 0x"}},
+	{"zero flag in version 2", BUILD_V2, 64 * K, 1, 0, 0, {"version 2", "entry 1", "memory"}},
+	{"data and zero at once", BUILD_EXTENDED, 0, 0x50000, 0x100000001, 0, {"0x0000000100000001", "entry 0", ""}},
+	{"data without a host cluster", BUILD_EXTENDED, 0, 0, 1, 0, {"no host", "", ""}},
+	{"wrong host in a data file", BUILD_DATA_FILE, 64 * K, 0x50000, 0, 0, {"0x50000", "0x10000", "data file"}},
+	{"compressed in a data file", BUILD_DATA_FILE, 0, ENTRY_COMPRESSED | 0x50000, 0, 0, {"compressed", "", ""}},
+	{"L2 table not aligned", 0, 0, 0, 0, 0x50200, {"0x50200", "L1 entry 0", ""}},
+	{"L2 table past the end", 0, 0, 0, 0, 0x5000000, {"0x5000000", "past the end", "L2 table"}},
+	{"L2 table at the highest offset", 0, 0, 0, 0, 0x00ffffffffff0000, {"L2 table", "", ""}},
 };
 
 START_TEST(broken_tables_are_named)
@@ -239,13 +238,14 @@ START_TEST(broken_tables_are_named)
 		b.l1[0] = broken[_i].l1_raw;
 	else
 		builder_entry(&b, broken[_i].guest, broken[_i].raw, broken[_i].bitmap);
-	c = chain_of(&(struct io *){ builder_finish(&b) }, &data, 1);
+	c = chain_of(&(struct io *){builder_finish(&b)}, &data, 1);
 	MUST(walk_new(&w, c, 1, 0, &e));
 	for (uint64_t p = 0; !failed && p < c->size; p += x.len)
 		failed = walk_extent(w, p, c->size, &x, &e);
 	ck_assert_msg(failed && e.code == ERR_CORRUPT, "%s", broken[_i].what);
 	for (unsigned i = 0; i < 3; i++)
-		ck_assert_msg(broken[_i].words[i] == NULL || strstr(e.msg, broken[_i].words[i]), "%s: %s", broken[_i].what, e.msg);
+		ck_assert_msg(broken[_i].words[i] == NULL || strstr(e.msg, broken[_i].words[i]), "%s: %s",
+			broken[_i].what, e.msg);
 	walk_free(w);
 	chain_close(c);
 	builder_free(&b);
@@ -261,7 +261,7 @@ START_TEST(run_ends_at_the_highest_offset)
 	builder_init(&b, 4 * 64 * K, 16, 0);
 	builder_entry(&b, 0, 0x00ffffffffff0000, 0);
 	builder_entry(&b, 64 * K, 0x0100000000000000, 0); /* reserved bits alone: unallocated */
-	c = chain_of(&(struct io *){ builder_finish(&b) }, NULL, 1);
+	c = chain_of(&(struct io *){builder_finish(&b)}, NULL, 1);
 	ck_assert_int_eq(strncmp(map_text(c, 64 * K), "d0+1/0@", 7), 0);
 	ck_assert_ptr_nonnull(strstr(map_text(c, 64 * K), " -1+3/0"));
 	chain_close(c);
