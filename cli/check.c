@@ -139,7 +139,8 @@ static int check_image(const struct cli *c, const struct check_args *a, const ch
 	struct findings findings = {.len = 0};
 
 	cli_progress_begin(&progress, c, a->progress);
-	struct check_opts opts = {.threads = a->threads, .progress = &progress.base, .found = print_finding, .ctx = &findings};
+	struct check_opts opts = {
+		.threads = a->threads, .progress = &progress.base, .found = print_finding, .ctx = &findings};
 	int r = qcow2_check(layer, &opts, &result, &e);
 	flush_findings(&findings);
 	cli_progress_end(&progress, r == 0);

@@ -19,7 +19,8 @@ struct cli_option {
 	int id;           /* the short letter, or one of enum cli_long_only for options without one; 0 ends a list */
 	const char *name; /* long name; NULL: none */
 	const char *arg;  /* the argument's name; NULL: takes none; "[X]": optional, long form only */
-	const char *help; /* one sentence; lines are broken by the printer */
+	const char
+		*help; /* one sentence; lines are broken by the printer; NULL: another name of a row above, not told */
 };
 
 /* What is common to several verbs and has no letter; a verb's own long-only options begin at CLI_OWN. */

@@ -12,7 +12,7 @@ static void print_options(const char *name, const struct cli_option *rows, const
 	const char *space = "";
 	printf(" %s=\"", name);
 	for (const struct cli_option *r = rows; r->id; r++) {
-		if (r->id == CLI_HEADING || (arg && (!r->arg || strcmp(r->arg, arg) != 0)))
+		if (r->id == CLI_HEADING || !r->help || (arg && (!r->arg || strcmp(r->arg, arg) != 0)))
 			continue;
 		if (r->id < CLI_OUTPUT) {
 			printf("%s-%c", space, r->id);

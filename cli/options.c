@@ -110,6 +110,8 @@ static void print_wrapped(FILE *out, const char *text, int column)
 
 static void print_row(FILE *out, const struct cli_option *r)
 {
+	if (!r->help)
+		return;
 	if (r->id == CLI_HEADING) {
 		fprintf(out, "\n%s:\n", r->help);
 		return;
