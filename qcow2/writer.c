@@ -40,6 +40,14 @@ int writer_l1_new(const struct writer *w, struct writer_l1 *l1, uint64_t limit, 
 	return l1->bytes ? 0 : -1;
 }
 
+/* The header of an image that was here before must not lead into what is about to be written. */
+static int wipe(struct io *file, struct error *e)
+{
+	if (file->caps & IO_READS_ZERO || !file->size)
+		return 0;
+	return io_zero(file, 0, min_u64(file->size, 1u << QCOW2_MIN_CLUSTER_BITS), 0, e);
+}
+
 int writer_new(struct writer **out, const struct image_create *c, struct io *file, struct io *data, struct error *e)
 {
 	if (image_create_check(c, e) < 0)
@@ -63,7 +71,7 @@ int writer_new(struct writer **out, const struct image_create *c, struct io *fil
 		return -1;
 	}
 	header_begin(w);
-	if (writer_header_build(w, w->header, e) < 0 || writer_host_append(w, 1, &host, e) < 0) {
+	if (writer_header_build(w, w->header, e) < 0 || writer_host_append(w, 1, &host, e) < 0 || wipe(file, e) < 0) {
 		writer_free(w);
 		return -1;
 	}

@@ -36,7 +36,8 @@ int image_create_run(const struct image_create *c, struct io *file, struct io *d
 
 struct writer;
 
-/* `file`: where the image goes, empty; `data`: external data file or NULL. Writes nothing yet. */
+/* `file`: where the image goes; `data`: external data file or NULL. Writes nothing yet, but
+ * wipes the header that a target which is not new (IO_READS_ZERO) may have. */
 int writer_new(struct writer **out, const struct image_create *c, struct io *file, struct io *data, struct error *e);
 void writer_free(struct writer *w); /* NULL is allowed; what was written stays, without a header */
 

@@ -3,170 +3,18 @@
  * The one-pass writer: random calls with random options, and the image that comes out is looked at by another way of
  * reading (tests/unit/image_view.c) and compared with what was asked for.
  */
-#include "qcow2/writer.h"
 #include "tests/unit/image_view.h"
 #include "tests/unit/io_fault.h"
+#include "tests/unit/writer_run.h"
 
 #include <check.h>
-
-enum { MAX_CALLS = 4000 };
-
-enum call_kind { CALL_DATA, CALL_ZERO, CALL_COMPRESSED, CALL_SUBCLUSTERS };
-
-/* What was asked for, and the answer. */
-struct call {
-	enum call_kind kind;
-	uint64_t guest, len, host, stream;
-	uint32_t alloc, zero;
-	bool real_zeros; /* version 2 over a backing file */
-};
-
-struct run {
-	struct image_create c;
-	bool ascending;
-	struct io *file, *data;
-	struct call calls[MAX_CALLS];
-	unsigned count;
-	uint64_t seed;
-};
-
-static uint64_t random_number(struct run *r, uint64_t below)
-{
-	r->seed = r->seed * 6364136223846793005ull + 1442695040888963407ull;
-	return below ? (r->seed >> 20) % below : 0;
-}
-
-/* Bytes that tell where they belong. */
-static void pattern(uint8_t *bytes, uint64_t len, uint64_t guest, unsigned salt)
-{
-	for (uint64_t i = 0; i < len; i++)
-		bytes[i] = (uint8_t)(1 + ((guest + i) / 61 + (guest + i) * 7 + salt) % 255);
-}
-
-static void write_pattern(struct io *io, uint64_t host, uint64_t len, uint64_t guest, unsigned salt)
-{
-	struct error e = {0};
-	uint8_t *bytes = malloc(len);
-	pattern(bytes, len, guest, salt);
-	ck_assert_msg(io_write(io, bytes, len, host, &e) == 0, "%s", e.msg);
-	free(bytes);
-}
 
 static void expect_pattern(const uint8_t *bytes, uint64_t len, uint64_t guest, unsigned salt)
 {
 	uint8_t *expected = malloc(len);
-	pattern(expected, len, guest, salt);
+	run_pattern(expected, len, guest, salt);
 	NEED(memcmp(bytes, expected, len) == 0);
 	free(expected);
-}
-
-static void choose_options(struct run *r)
-{
-	static const unsigned bits[] = {9, 9, 9, 10, 12, 14, 14, 16, 16, 18, 21};
-	static const char *const backing[] = {NULL, NULL, "base.raw", "a/longer/name/of/a/backing/file.qcow2"};
-	struct image_create *c = &r->c;
-	image_create_defaults(c, IMAGE_QCOW2);
-	c->cluster_size = 1u << bits[random_number(r, sizeof bits / sizeof *bits)];
-	c->version = random_number(r, 4) ? 3 : 2;
-	c->backing_name = backing[random_number(r, 4)];
-	c->backing_format = c->backing_name && random_number(r, 2) ? "raw" : NULL;
-	if (c->version == 3) {
-		c->refcount_bits = 1u << random_number(r, 7);
-		c->extended_l2 = c->cluster_size >= 16384 && random_number(r, 2);
-		c->lazy_refcounts = random_number(r, 2);
-		c->compression = (enum codec_id)random_number(r, 2);
-		if (random_number(r, 5) == 0) {
-			c->data_file = "data.raw";
-			c->data_file_raw = !c->backing_name && random_number(r, 2);
-		}
-	}
-	if ((!c->backing_name || c->extended_l2) && random_number(r, 3) == 0)
-		c->prealloc = (enum prealloc)random_number(r, 4);
-	uint64_t clusters = random_number(r, c->cluster_size > 1 << 18 ? 12 : c->cluster_size > 4096 ? 300 : 9000);
-	c->size = clusters * c->cluster_size + random_number(r, c->cluster_size / 512) * 512;
-	r->ascending = random_number(r, 2);
-}
-
-static void call_compressed(struct run *r, struct writer *w, struct call *call)
-{
-	struct error e = {0};
-	call->len = 1 + random_number(r, r->c.cluster_size - 1);
-	if (random_number(r, 3) == 0)
-		call->len = 1 + random_number(r, 90);
-	ck_assert_msg(writer_compressed(w, call->guest, call->len, &call->host, &e) == 0, "%s", e.msg);
-	write_pattern(r->file, call->host, call->len, call->guest, 99);
-	call->stream = call->len;
-	call->len = r->c.cluster_size;
-}
-
-static void call_subclusters(struct run *r, struct writer *w, struct call *call)
-{
-	struct error e = {0};
-	call->alloc = (uint32_t)random_number(r, 1ull << 32) & (uint32_t)random_number(r, 1ull << 32);
-	call->zero = (uint32_t)random_number(r, 1ull << 32) & ~call->alloc;
-	if (random_number(r, 4) == 0)
-		call->alloc = 0;
-	call->len = r->c.cluster_size;
-	ck_assert(writer_subclusters(w, call->guest, call->alloc, call->zero, &call->host, &e) == 0);
-	if (call->host || r->data)
-		write_pattern(r->data ? r->data : r->file, call->host, call->len, call->guest, 3);
-}
-
-static void call_run(struct run *r, struct writer *w, struct call *call)
-{
-	struct error e = {0};
-	struct io *io = r->data ? r->data : r->file;
-	uint64_t most = r->c.cluster_size > 1 << 18 ? 2 : 40;
-	call->len = min_u64((1 + random_number(r, most)) * r->c.cluster_size, r->c.size - call->guest);
-	if (call->kind == CALL_ZERO) {
-		int done = writer_zero(w, call->guest, call->len, &call->host, &e);
-		ck_assert_msg(done >= 0, "%s", e.msg);
-		call->real_zeros = done;
-		if (done == 1)
-			ck_assert(io_zero(io, call->host, align_up(call->len, r->c.cluster_size), 0, &e) == 0);
-		return;
-	}
-	ck_assert_msg(writer_data(w, call->guest, call->len, &call->host, &e) == 0, "%s", e.msg);
-	write_pattern(io, call->host, call->len, call->guest, 0);
-}
-
-static void do_calls(struct run *r, struct writer *w)
-{
-	uint64_t cluster = r->c.cluster_size;
-	for (uint64_t guest = 0; guest < r->c.size && r->count < MAX_CALLS;) {
-		struct call *call = &r->calls[r->count];
-		if (random_number(r, 4) == 0) {
-			guest += cluster * random_number(r, r->c.size / cluster / 4 + 2);
-			continue;
-		}
-		*call = (struct call){.kind = (enum call_kind)random_number(r, 4), .guest = guest};
-		if (call->kind == CALL_SUBCLUSTERS && !r->c.extended_l2)
-			call->kind = CALL_COMPRESSED;
-		if (call->kind == CALL_COMPRESSED && r->c.data_file)
-			call->kind = CALL_DATA;
-		if (call->kind == CALL_COMPRESSED)
-			call_compressed(r, w, call);
-		else if (call->kind == CALL_SUBCLUSTERS)
-			call_subclusters(r, w, call);
-		else
-			call_run(r, w, call);
-		guest = align_up(guest + call->len, cluster);
-		r->count++;
-	}
-}
-
-static void write_image(struct run *r)
-{
-	struct error e = {0};
-	struct writer *w;
-	ck_assert_msg(writer_new(&w, &r->c, r->file, r->data, &e) == 0, "%s", e.msg);
-	if (r->ascending)
-		writer_ascending(w);
-	do_calls(r, w);
-	ck_assert_msg(writer_finish(w, &e) == 0, "%s", e.msg);
-	ck_assert_uint_eq(writer_file_size(w), r->file->size);
-	ck_assert_mem_eq(writer_header(w), io_memory_bytes(r->file), 104);
-	writer_free(w);
 }
 
 static void expect_zero_call(const struct run *r, const struct call *call, const struct l2_entry *entry)
@@ -212,11 +60,25 @@ static void expect_cluster(const struct run *r, const struct image_view *v, cons
 static void expect_gap(const struct run *r, const struct image_view *v, uint64_t guest)
 {
 	struct l2_entry entry = image_view_entry(v, v->h.l1_offset, v->h.l1_entries, guest);
-	if (r->c.prealloc == PREALLOC_OFF && !r->c.data_file_raw)
-		NEED(entry.type == (CLUSTER_UNALLOCATED));
-	else
-		NEED(r->data ? entry.host == guest : entry.host != 0);
+	const uint8_t *bytes = io_memory_bytes(r->data ? r->data : r->file);
 	NEED(!r->c.extended_l2 || (!entry.alloc && !entry.zero));
+	if (r->c.prealloc == PREALLOC_OFF && !r->c.data_file_raw) {
+		NEED(entry.type == CLUSTER_UNALLOCATED);
+		return;
+	}
+	NEED(r->data ? entry.host == guest : entry.host != 0);
+	NEED(mem_is_zero(bytes + entry.host, min_u64(r->c.cluster_size, r->c.size - guest)));
+}
+
+/* Should the disk grow, nothing shows that was never written. */
+static void expect_nothing_behind(const struct run *r, const struct image_view *v)
+{
+	uint64_t tail = r->c.size % r->c.cluster_size;
+	if (!tail || r->data)
+		return;
+	struct l2_entry entry = image_view_entry(v, v->h.l1_offset, v->h.l1_entries, r->c.size - tail);
+	if (entry.type == CLUSTER_NORMAL && (!r->c.extended_l2 || entry.alloc == UINT32_MAX))
+		ck_assert(mem_is_zero(v->bytes + entry.host + tail, r->c.cluster_size - tail));
 }
 
 static void expect_image(const struct run *r)
@@ -238,6 +100,7 @@ static void expect_image(const struct run *r)
 	}
 	for (; guest < r->c.size; guest += r->c.cluster_size)
 		expect_gap(r, &v, guest);
+	expect_nothing_behind(r, &v);
 	/* streams after everything, since what packs them may have written over one */
 	for (unsigned i = 0; i < r->count; i++)
 		if (r->calls[i].kind == CALL_COMPRESSED)
@@ -245,31 +108,11 @@ static void expect_image(const struct run *r)
 	image_view_close(&v);
 }
 
-static struct run *run_new(uint64_t seed)
-{
-	struct error e = {0};
-	struct run *r = calloc(1, sizeof *r);
-	ck_assert_ptr_nonnull(r);
-	r->seed = seed * 7919 + 1;
-	choose_options(r);
-	ck_assert(io_memory_new(&r->file, NULL, 0, "image", &e) == 0);
-	if (r->c.data_file)
-		ck_assert(io_memory_new(&r->data, NULL, 0, "data", &e) == 0);
-	return r;
-}
-
-static void run_free(struct run *r)
-{
-	io_close(r->file);
-	io_close(r->data);
-	free(r);
-}
-
 START_TEST(random_images_are_as_asked)
 {
 	for (uint64_t seed = 0; seed < 60; seed++) {
-		struct run *r = run_new((uint64_t)_i * 60 + seed);
-		write_image(r);
+		struct run *r = run_new((uint64_t)_i * 60 + seed, false);
+		run_write(r);
 		expect_image(r);
 		run_free(r);
 	}
@@ -311,15 +154,15 @@ START_TEST(streams_get_the_same_bytes_in_order)
 {
 	struct error e = {0};
 	for (uint64_t seed = 0; seed < 40; seed++) {
-		struct run *dry = run_new(seed + 5000), *wet = run_new(seed + 5000);
+		struct run *dry = run_new(seed + 5000, true), *wet = run_new(seed + 5000, true);
 		struct writer *w;
 		dry->ascending = wet->ascending = true;
-		write_image(dry);
+		run_write(dry);
 		wet->file = io_fault_new(wet->file);
 		ck_assert(writer_new(&w, &wet->c, wet->file, wet->data, &e) == 0);
 		writer_ascending(w);
 		ck_assert(writer_header_first(w, io_memory_bytes(dry->file), &e) == 0);
-		do_calls(wet, w);
+		run_calls(wet, w);
 		ck_assert_msg(writer_finish(w, &e) == 0, "%s", e.msg);
 		writer_free(w);
 
@@ -345,7 +188,7 @@ END_TEST
 START_TEST(another_header_than_the_first_is_told)
 {
 	struct error e = {0};
-	struct run *r = run_new(3);
+	struct run *r = run_new(3, true);
 	struct writer *w;
 	uint64_t host;
 	image_create_defaults(&r->c, IMAGE_QCOW2);
@@ -353,7 +196,7 @@ START_TEST(another_header_than_the_first_is_told)
 	io_close(r->data);
 	r->data = NULL;
 	r->ascending = true;
-	write_image(r);
+	run_write(r);
 	struct io *nowhere;
 	ck_assert(io_null_new(&nowhere, &e) == 0);
 	ck_assert(writer_new(&w, &r->c, nowhere, NULL, &e) == 0);
@@ -372,13 +215,13 @@ START_TEST(the_header_is_the_last_write)
 {
 	struct error e = {0};
 	for (uint64_t seed = 0; seed < 20; seed++) {
-		struct run *r = run_new(seed + 9000);
+		struct run *r = run_new(seed + 9000, true);
 		struct io *memory = r->file;
 		struct writer *w;
 		size_t count;
 		r->file = io_fault_new(memory);
 		ck_assert(writer_new(&w, &r->c, r->file, r->data, &e) == 0);
-		do_calls(r, w);
+		run_calls(r, w);
 		ck_assert(writer_finish(w, &e) == 0);
 		writer_free(w);
 		const struct fault_record *rec = io_fault_records(r->file, &count);
@@ -390,11 +233,33 @@ START_TEST(the_header_is_the_last_write)
 }
 END_TEST
 
+/* A device that held an image before holds none while the new one is made. */
+START_TEST(an_old_header_goes_first)
+{
+	struct error e = {0};
+	struct run *r = run_new(4, true);
+	struct io *disk;
+	struct writer *w;
+	io_close(r->data);
+	r->data = NULL;
+	image_create_defaults(&r->c, IMAGE_QCOW2);
+	r->c.size = 1 << 20;
+	run_write(r);
+	ck_assert(io_memory_new(&disk, io_memory_bytes(r->file), r->file->size, "disk", &e) == 0);
+	ck_assert_uint_eq(get_be32(io_memory_bytes(disk)), QCOW2_MAGIC);
+	ck_assert(writer_new(&w, &r->c, disk, NULL, &e) == 0);
+	ck_assert(mem_is_zero(io_memory_bytes(disk), 512));
+	writer_free(w);
+	io_close(disk);
+	run_free(r);
+}
+END_TEST
+
 START_TEST(a_failed_write_is_an_error)
 {
 	struct error e = {0};
 	for (unsigned k = 1; k < 5; k++) {
-		struct run *r = run_new(77);
+		struct run *r = run_new(77, true);
 		struct writer *w;
 		uint64_t host;
 		image_create_defaults(&r->c, IMAGE_QCOW2);
@@ -519,6 +384,7 @@ Suite *suite_writer(void)
 	tcase_add_test(t, streams_get_the_same_bytes_in_order);
 	tcase_add_test(t, another_header_than_the_first_is_told);
 	tcase_add_test(t, the_header_is_the_last_write);
+	tcase_add_test(t, an_old_header_goes_first);
 	tcase_add_test(t, a_failed_write_is_an_error);
 	tcase_add_test(t, many_tables);
 	tcase_add_test(t, an_old_tail_is_given_up);
