@@ -148,7 +148,7 @@ int cli_source_opts(const struct cli *c, const struct cli_source *s, const char 
 	struct chain_opts *out);
 /* Opens; prints what went wrong, "Could not open 'NAME': ...", and returns -1. `opts` from cli_source_opts. */
 int cli_open(const struct cli *c, const char *name, const struct chain_opts *opts, struct chain **out);
-/* "snapshot.id=X,snapshot.name=Y" or X. The strings of *query live as long as the process. */
+/* "snapshot.id=X,snapshot.name=Y" or X. The strings of *query live until the next call. */
 int cli_parse_snapshot(const char *text, struct snapshot_query *query, struct error *e);
 
 /* The table of an image's internal snapshots, as info and snapshot -l print it (cli/snapshot.c). */

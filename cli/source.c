@@ -12,7 +12,8 @@ int cli_parse_snapshot(const char *text, struct snapshot_query *query, struct er
 		query->any = text;
 		return 0;
 	}
-	struct cli_option_list list = {0};
+	static struct cli_option_list list; /* the query points into it */
+	cli_option_list_free(&list);
 	if (cli_option_list_add(&list, text, e) < 0)
 		return -1;
 	for (unsigned i = 0; i < list.count; i++) {
@@ -24,7 +25,7 @@ int cli_parse_snapshot(const char *text, struct snapshot_query *query, struct er
 		else
 			return err_set(e, ERR_USAGE, "Invalid parameter '%s'", kv->key);
 	}
-	return 0; /* the list lives on: the query points into it */
+	return 0;
 }
 
 int cli_source_opts(const struct cli *c, const struct cli_source *s, const char *name, struct snapshot_query *query,
