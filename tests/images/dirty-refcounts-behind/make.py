@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dirty bit is set and refcounts have not been written yet, as after a crash with lazy refcounts."""
+from qcow2 import DIRTY, Image
+
+i = Image(incompatible=DIRTY, compatible=1)
+for n in range(4):
+    i.write(n)
+i.finish()
+i.put(i.refblock + 14, bytes(4))
+i.content({0: None, 1: None, 2: None, 3: None})
+i.save()

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Refcounts of one bit, and two references to a cluster."""
+from qcow2 import Image
+
+i = Image(order=0)
+for n in range(4):
+    i.write(n)
+i.finish()
+i.put(i.l2(1), i.get(i.l2(0)))
+i.save()

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Version 2 with a snapshot entry without extra data, as it may be."""
+from qcow2 import Image
+
+i = Image(version=2)
+for n in range(4):
+    i.write(n)
+i.snapshot(extra=0)
+i.finish()
+i.content({0: None, 1: None, 2: None, 3: None})
+i.save()
