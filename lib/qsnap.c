@@ -1,17 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The facade that programs link against: qsnap.h's names in terms of the house's own. Here the two meet, nothing else happens.
+ * The facade that programs link against: qsnap.h's names in terms of the house's own. Here the two meet, nothing else happens;
+ * opening, looking, reading, in lib/convert.c converting.
  */
-#include "lib/qsnap.h"
-
-#include "convert/convert.h"
-
-struct qsnap_image {
-	struct chain *chain;
-	struct walk *walk; /* made when the first extent is asked for */
-	struct io *io;     /* made when the first byte is read */
-	bool top_only;
-};
+#include "lib/internal.h"
 
 _Static_assert((int)QSNAP_ERROR_CANCELLED == (int)ERR_CANCELLED, "the two lists of errors run in step");
 _Static_assert(sizeof(((struct qsnap_error *)0)->message) == sizeof(((struct error *)0)->msg), "messages fit");
@@ -21,49 +13,58 @@ const char *qsnap_version(void)
 	return QSNAP_VERSION;
 }
 
-static int failed(struct qsnap_error *out, const struct error *e)
+int lib_failed(struct qsnap_error *out, const struct error *e)
 {
+	if (!out)
+		return -1;
 	out->code = (int)e->code;
 	out->sys_errno = e->sys_errno;
 	memcpy(out->message, e->msg, sizeof out->message);
 	return -1;
 }
 
-static int misused(struct qsnap_error *out, const char *what)
+int lib_misused(struct qsnap_error *out, const char *what)
 {
 	struct error e;
 	err_set(&e, ERR_USAGE, "%s", what);
-	return failed(out, &e);
+	return lib_failed(out, &e);
 }
 
-/* Copies a caller's structure that may be older, hence shorter, than ours; what it lacks is 0. */
-static int take_options(void *ours, size_t our_size, const void *theirs, struct qsnap_error *out)
+int lib_take_options(void *ours, size_t our_size, const void *theirs, struct qsnap_error *out)
 {
+	struct error e;
 	size_t size;
 	memset(ours, 0, our_size);
 	if (!theirs)
 		return 0;
 	memcpy(&size, theirs, sizeof size);
-	if (size < sizeof size || size > our_size)
-		return misused(out, "an option structure's size field is not set, or is of a newer libqsnap");
-	memcpy(ours, theirs, size);
+	if (size < sizeof size)
+		return lib_misused(out, "an option structure's size field is not set");
+	if (size > our_size && !mem_is_zero((const char *)theirs + our_size, size - our_size)) {
+		err_set(&e, ERR_UNSUPPORTED, "an option is newer than libqsnap %s", QSNAP_VERSION);
+		return lib_failed(out, &e);
+	}
+	memcpy(ours, theirs, min_u64(size, our_size));
 	return 0;
 }
 
-/* Gives a structure back to a caller whose one may be shorter. */
-static int give_info(void *theirs, const void *ours, size_t our_size, struct qsnap_error *out)
+int lib_give_info(void *theirs, const void *ours, size_t our_size, struct qsnap_error *out)
 {
 	size_t size;
 	memcpy(&size, theirs, sizeof size);
-	if (size < sizeof size || size > our_size)
-		return misused(out, "an info structure's size field is not set, or is of a newer libqsnap");
-	memcpy((char *)theirs + sizeof size, (const char *)ours + sizeof size, size - sizeof size);
+	if (size < sizeof size)
+		return lib_misused(out, "an info structure's size field is not set");
+	memset((char *)theirs + sizeof size, 0, size - sizeof size);
+	memcpy((char *)theirs + sizeof size, (const char *)ours + sizeof size, min_u64(size, our_size) - sizeof size);
 	return 0;
 }
 
-static int chain_options(const struct qsnap_open_options *o, struct chain_opts *c, struct snapshot_query *query,
+int lib_chain_options(const struct qsnap_open_options *o, struct chain_opts *c, struct snapshot_query *query,
 	struct error *e)
 {
+	const unsigned known = QSNAP_OPEN_TOP_ONLY | QSNAP_OPEN_SHARED | QSNAP_OPEN_UNTRUSTED | QSNAP_OPEN_DIRECT;
+	if (o->flags & ~known)
+		return err_set(e, ERR_UNSUPPORTED, "an open flag is newer than libqsnap %s", QSNAP_VERSION);
 	*c = (struct chain_opts){
 		.no_backing = o->flags & QSNAP_OPEN_TOP_ONLY,
 		.inspect = o->flags & QSNAP_OPEN_TOP_ONLY,
@@ -89,15 +90,16 @@ int qsnap_open(qsnap_image **image, const char *path, const struct qsnap_open_op
 	struct snapshot_query query;
 	struct error e;
 
-	if (take_options(&o, sizeof o, options, error) < 0)
+	*image = NULL;
+	if (lib_take_options(&o, sizeof o, options, error) < 0)
 		return -1;
 	struct qsnap_image *i = mem_calloc(1, sizeof *i, "an image", &e);
 	if (!i)
-		return failed(error, &e);
+		return lib_failed(error, &e);
 	i->top_only = o.flags & QSNAP_OPEN_TOP_ONLY;
-	if (chain_options(&o, &opts, &query, &e) < 0 || chain_open(&i->chain, path, &opts, &e) < 0) {
+	if (lib_chain_options(&o, &opts, &query, &e) < 0 || chain_open(&i->chain, path, &opts, &e) < 0) {
 		free(i);
-		return failed(error, &e);
+		return lib_failed(error, &e);
 	}
 	*image = i;
 	return 0;
@@ -113,6 +115,16 @@ void qsnap_close(qsnap_image *image)
 	free(image);
 }
 
+int qsnap_verify(qsnap_image *image, struct qsnap_error *error)
+{
+	struct error e;
+	const struct layer *top = &image->chain->layers[0];
+	if (!top->q || top->q->snapshot < 0 || qcow2_snapshot_verify(top->q, &e) == 0)
+		return 0;
+	err_prefix(&e, "%s", top->path);
+	return lib_failed(error, &e);
+}
+
 uint64_t qsnap_size(const qsnap_image *image)
 {
 	return image->chain->size;
@@ -123,25 +135,39 @@ unsigned qsnap_layer_count(const qsnap_image *image)
 	return image->chain->count;
 }
 
+static void describe_qcow2(const struct qcow2 *q, struct qsnap_layer *out)
+{
+	out->backing_name = q->backing_name;
+	out->backing_format = q->backing_format;
+	out->cluster_size = q->g.cluster_size;
+	out->snapshot_count = q->snapshot_count;
+	out->bitmap_count = q->bitmap_count;
+	out->version = q->h.version;
+	if (q->h.incompatible & INCOMPAT_DIRTY)
+		out->flags |= QSNAP_LAYER_DIRTY;
+	if (q->h.incompatible & INCOMPAT_DATA_FILE)
+		out->flags |= QSNAP_LAYER_DATA_FILE;
+	if (q->h.incompatible & INCOMPAT_EXTENDED_L2)
+		out->flags |= QSNAP_LAYER_EXTENDED_L2;
+	if (q->h.compression_type == CODEC_ZSTD)
+		out->flags |= QSNAP_LAYER_ZSTD;
+}
+
 int qsnap_layer_info(const qsnap_image *image, unsigned layer, struct qsnap_layer *info, struct qsnap_error *error)
 {
 	if (layer >= image->chain->count)
-		return misused(error, "there is no such layer");
+		return lib_misused(error, "there is no such layer");
 	const struct layer *l = &image->chain->layers[layer];
 	struct qsnap_layer ours = {
 		.path = l->path,
 		.format = image_format_name(l->format),
 		.virtual_size = l->size,
 		.file_size = l->file->size,
+		.flags = l->probed ? QSNAP_LAYER_PROBED : 0,
 	};
-	if (l->q) {
-		ours.backing_name = l->q->backing_name;
-		ours.backing_format = l->q->backing_format;
-		ours.cluster_size = l->q->g.cluster_size;
-		ours.snapshot_count = l->q->snapshot_count;
-		ours.bitmap_count = l->q->bitmap_count;
-	}
-	return give_info(info, &ours, sizeof ours, error);
+	if (l->q)
+		describe_qcow2(l->q, &ours);
+	return lib_give_info(info, &ours, sizeof ours, error);
 }
 
 int qsnap_snapshot_info(const qsnap_image *image, unsigned index, struct qsnap_snapshot *info,
@@ -149,7 +175,7 @@ int qsnap_snapshot_info(const qsnap_image *image, unsigned index, struct qsnap_s
 {
 	const struct qcow2 *q = image->chain->layers[0].q;
 	if (!q || index >= q->snapshot_count)
-		return misused(error, "there is no such snapshot");
+		return lib_misused(error, "there is no such snapshot");
 	const struct qcow2_snapshot *s = &q->snapshots[index];
 	struct qsnap_snapshot ours = {
 		.id = s->id,
@@ -159,7 +185,7 @@ int qsnap_snapshot_info(const qsnap_image *image, unsigned index, struct qsnap_s
 		.date_seconds = s->entry.date_sec,
 		.date_nanoseconds = s->entry.date_nsec,
 	};
-	return give_info(info, &ours, sizeof ours, error);
+	return lib_give_info(info, &ours, sizeof ours, error);
 }
 
 static unsigned flags_of(const struct extent *x)
@@ -185,17 +211,19 @@ int qsnap_extent_at(qsnap_image *image, uint64_t start, uint64_t end, struct qsn
 
 	end = end && end < size ? end : size;
 	if (start >= end)
-		return misused(error, "the range is not on the disk");
+		return lib_misused(error, "the range is not on the disk");
 	if (image->top_only && image->chain->layers[0].q && image->chain->layers[0].q->backing_name)
-		return misused(error, "the image was opened without its backing file");
+		return lib_misused(error, "the image was opened without its backing file");
 	if (!image->walk && walk_new(&image->walk, image->chain, image->chain->count, WALK_FILE_HOLES, &e) < 0)
-		return failed(error, &e);
+		return lib_failed(error, &e);
 	if (walk_extent(image->walk, start, end, &x, &e) < 0)
-		return failed(error, &e);
-	*extent = (struct qsnap_extent){.start = x.start, .length = x.len, .flags = flags_of(&x), .layer = x.depth};
-	if (extent->flags & QSNAP_EXTENT_HOST)
-		extent->host = x.host;
-	return 0;
+		return lib_failed(error, &e);
+	struct qsnap_extent ours = {.start = x.start, .length = x.len, .flags = flags_of(&x), .layer = x.depth};
+	if (ours.flags & QSNAP_EXTENT_HOST) {
+		ours.host = x.host;
+		ours.file = x.file->name;
+	}
+	return lib_give_info(extent, &ours, sizeof ours, error);
 }
 
 int qsnap_read(qsnap_image *image, void *buffer, size_t length, uint64_t guest, struct qsnap_error *error)
@@ -204,73 +232,12 @@ int qsnap_read(qsnap_image *image, void *buffer, size_t length, uint64_t guest, 
 	uint64_t end;
 
 	if (image->top_only)
-		return misused(error, "the image was opened for looking only");
+		return lib_misused(error, "the image was opened for looking only");
 	if (add_overflows(guest, length, &end) || end > image->chain->size)
-		return misused(error, "the range is not on the disk");
+		return lib_misused(error, "the range is not on the disk");
 	if (!image->io && chain_io(&image->io, image->chain, &e) < 0)
-		return failed(error, &e);
+		return lib_failed(error, &e);
 	if (length && io_read(image->io, buffer, length, guest, &e) < 0)
-		return failed(error, &e);
+		return lib_failed(error, &e);
 	return 0;
-}
-
-/* ---- converting ---- */
-
-struct watcher {
-	const struct qsnap_convert_options *options;
-	atomic_bool cancel;
-};
-
-static void on_progress(void *ctx, uint64_t done, uint64_t total)
-{
-	struct watcher *w = ctx;
-	if (w->options->progress && w->options->progress(w->options->context, done, total))
-		atomic_store(&w->cancel, true);
-}
-
-static int convert_options(const struct qsnap_convert_options *o, struct convert_opts *c, struct error *e)
-{
-	enum image_format format = IMAGE_RAW;
-	convert_defaults(c);
-	if (o->format && image_format_parse(o->format, &format, e) < 0)
-		return -1;
-	image_create_defaults(&c->create, format);
-	if (o->cluster_size)
-		c->create.cluster_size = o->cluster_size;
-	if (o->compression && strcmp(o->compression, "zstd") == 0)
-		c->create.compression = CODEC_ZSTD;
-	else if (o->compression && strcmp(o->compression, "zlib") != 0)
-		return err_set(e, ERR_USAGE, "there is no compression '%s'", o->compression);
-	c->compress = o->compress;
-	c->threads = o->threads > 0 ? (unsigned)o->threads : o->threads < 0 ? 0 : pool_cpu_count();
-	c->target_opts.sync_at_end = o->sync;
-	return 0;
-}
-
-int qsnap_convert(const char *source_path, const struct qsnap_open_options *source, const char *target_path,
-	const struct qsnap_convert_options *options, struct qsnap_error *error)
-{
-	struct qsnap_open_options so;
-	struct qsnap_convert_options co;
-	struct convert_source from = {.name = source_path};
-	struct snapshot_query query;
-	struct convert_opts opts;
-	struct convert_result result;
-	struct error e;
-
-	if (take_options(&so, sizeof so, source, error) < 0 || take_options(&co, sizeof co, options, error) < 0)
-		return -1;
-	if (so.flags & QSNAP_OPEN_TOP_ONLY)
-		return misused(error, "a copy needs the backing files, too");
-	if (strcmp(target_path, "-") == 0)
-		return misused(error, "the target is a file: write \"./-\" for one of that name");
-	if (chain_options(&so, &from.open, &query, &e) < 0 || convert_options(&co, &opts, &e) < 0)
-		return failed(error, &e);
-	struct watcher watcher = {.options = &co};
-	struct progress progress = {.report = on_progress, .ctx = &watcher, .cancel = &watcher.cancel};
-	opts.sources = &from;
-	opts.source_count = 1;
-	opts.target = target_path;
-	opts.progress = &progress;
-	return convert_run(&opts, &result, &e) < 0 ? failed(error, &e) : 0;
 }

@@ -7,7 +7,7 @@ int main(int argc, char **argv)
 {
 	qsnap_image *disk;
 	struct qsnap_error e;
-	struct qsnap_extent x;
+	struct qsnap_extent x = {.size = sizeof x};
 	unsigned char byte;
 
 	if (argc != 2 || qsnap_open(&disk, argv[1], NULL, &e) < 0)

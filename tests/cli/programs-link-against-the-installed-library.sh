@@ -32,6 +32,22 @@ ok "the example runs" ./shared top.qcow2
 same "... and finds the data" "$(cat out)" "65536 +4096: layer 1, 61"
 ok "... statically linked" ./static top.qcow2
 same "... with the same answer" "$(cat out)" "65536 +4096: layer 1, 61"
+
+# Several layers, holes between: the walk shows what map shows.
+"$QSNAP" create -q -f qcow2 base.qcow2 8M
+for range in '1 0 64k' '2 192k 64k' '3 1M 300k' '4 7M 1M'; do
+	read -r pattern at length <<<"$range"
+	qemu-io -f qcow2 -c "write -P $pattern $at $length" base.qcow2 >/dev/null || exit 77
+done
+"$QSNAP" create -q -f qcow2 -o cluster_size=4k -b base.qcow2 -F qcow2 chain.qcow2 10M
+qemu-io -f qcow2 -c 'write -P 9 100k 4k' -c 'write -z 1M 64k' -c 'write -P 10 9M 8k' chain.qcow2 >/dev/null
+ok "the example walks a chain" ./shared chain.qcow2
+cp out walked
+run "$QSNAP" map --output=json chain.qcow2
+same "... and shows what map shows" "$(sed 's/, [0-9a-f]*$//' walked)" "$(sed -n 's/.*"start": \([0-9]*\), '\
+'"length": \([0-9]*\), "depth": \([0-9]*\), .*"data": true.*/\1 +\2: layer \3/p' out)"
+same "... with the bytes that were written" "$(sed 's/.*, //' walked | sort | uniq | tr '\n' ' ')" "01 02 03 04 09 0a "
+
 fails 1 "it tells of a missing image" ./shared missing
 says "Could not open 'missing': No such file or directory"
 finish
