@@ -82,7 +82,8 @@ def created(options, size):
         raise Wrong(f"create: {ours['actual-size']} bytes reserved of {size}")
     maps = [qemu_img("map", "--output=json", "-f", "qcow2", path).json() for path in (mine, other)]
     shown = [[(e["start"], e["length"], e["zero"], e["data"], "offset" in e) for e in m] for m in maps]
-    if shown[0] != shown[1] and "falloc" not in options and "full" not in options:
+    # with clusters below the file system's blocks, the holes that the map shows depend on where tables lie
+    if shown[0] != shown[1] and not any(text in options for text in ("falloc", "full", "cluster_size=512")):
         raise Wrong(f"create: map: ours {shown[0][:5]}, qemu-img's {shown[1][:5]}")
 
 
