@@ -230,16 +230,12 @@ static int check_data_file_end(const struct layer_walk *w, const struct run *r, 
 static int qcow2_run(struct layer_walk *w, uint64_t guest, uint64_t limit, struct run *out, struct error *e)
 {
 	struct run next;
+	struct error later; /* what is good comes out, what follows fails when it is asked for */
 
 	if (window_run(w, guest, limit, out, e))
 		return err_prefix(e, "%s", w->l->path);
-	while (out->end < limit) {
-		if (window_run(w, out->end, limit, &next, e))
-			return err_prefix(e, "%s", w->l->path);
-		if (!follows(out, &next))
-			break;
+	while (out->end < limit && window_run(w, out->end, limit, &next, &later) == 0 && follows(out, &next))
 		out->end = next.end;
-	}
 	out->end = min_u64(out->end, limit);
 	return check_data_file_end(w, out, e);
 }

@@ -192,9 +192,10 @@ int walk_extent(struct walk *w, uint64_t start, uint64_t end, struct extent *out
 		return -1;
 	while (out->kind != EXTENT_COMPRESSED && out->start + out->len < end && !w->ahead.len) {
 		struct extent next;
+		struct error later; /* whoever asks for what follows is told */
 
-		if (find_extent(w, out->start + out->len, end, &next, e))
-			return -1;
+		if (find_extent(w, out->start + out->len, end, &next, &later))
+			break;
 		if (continues(out, &next))
 			out->len += next.len;
 		else
