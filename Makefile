@@ -127,6 +127,12 @@ demo: ## build, make a realistic disk, flatten it, verify it, print a table
 bench: ## measure against qemu-img (BENCH='--quick' or other options of bench/run)
 	bench/run $(BENCH)
 
+BENCH_FILE ?=
+$(B)/bench-codec: $(B)/bench/codec.o $(B)/internal.a $(B)/objects.stamp
+	$(CC) $(LDFLAGS_ALL) -o $@ $(B)/bench/codec.o $(B)/internal.a $(LIBS)
+bench-codec: $(B)/bench-codec ## speed and size of each compression level (BENCH_FILE='image.raw 65536 8')
+	$(if $(BENCH_FILE),$(B)/bench-codec $(BENCH_FILE))
+
 BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include

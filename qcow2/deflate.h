@@ -14,7 +14,7 @@ enum {
 	DEFLATE_LITLENS = 286,
 	DEFLATE_DISTS = 30,
 	DEFLATE_END = 256, /* the symbol that ends a block */
-	DEFLATE_MIN_MATCH = 4,
+	DEFLATE_MIN_MATCH = 3,
 	DEFLATE_MAX_MATCH = 258,
 	DEFLATE_LONG_BITS = 14, /* log2 of the hash tables' entries: what fits the first-level cache beside the data */
 	DEFLATE_SHORT_BITS = 12,
@@ -32,7 +32,7 @@ struct deflate_tokens {
 	uint8_t literal[DEFLATE_SEGMENT + 32]; /* copies are made in 16 bytes */
 };
 
-/* Where 8 and where 4 bytes were seen last: positions modulo 64 KiB. An entry that is out of date points to bytes that
+/* Where 7 and where 3 or 4 bytes were seen last: positions modulo 64 KiB. An entry that is out of date points to bytes that
  * differ, or by chance to bytes that do not; the comparison decides, so a zeroed table is a good one. */
 struct deflate_finder {
 	uint32_t window; /* the farthest distance */
