@@ -112,7 +112,7 @@ fuzz: ## let libFuzzer work (FUZZ_SECONDS=60 each; FUZZ_ONLY='header entry' choo
 			-artifact_prefix=build/fuzz/$$n- build/fuzz/new/$$n tests/fuzz/corpus/$$n; done
 
 lint: $(B)/unit_list.h ## layout, layers, references to FORMAT.md, shellcheck, cppcheck, clang-tidy
-	@LINT_FLAGS='$(filter-out -W% -DQSNAP%,$(CFLAGS_ALL)) -I$(B)' scripts/lint $(B)
+	@LINT_FLAGS='$(filter-out -W% -DQSNAP%,$(CFLAGS_ALL)) -I$(B) -Ilib' scripts/lint $(B)
 deps: ## install the Debian packages that building and testing need
 	scripts/deps build
 	scripts/deps test

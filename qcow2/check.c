@@ -61,7 +61,8 @@ static int check_snapshot(struct check *c, const struct qcow2_snapshot *s, struc
 	char id[64], name[64];
 	if (geometry_in_cluster(c->g, s->entry.l1_offset)) {
 		check_found_text(c, FINDING_CORRUPTION, at,
-			"ERROR snapshot %s (%s) l1_offset=%#llx: L1 table is not cluster aligned; snapshot table entry corrupted",
+			"ERROR snapshot %s (%s) l1_offset=%#llx: L1 table is not cluster aligned; snapshot table entry "
+			"corrupted",
 			printable(s->id, id), printable(s->name, name), (unsigned long long)s->entry.l1_offset);
 		return 0;
 	}
@@ -82,7 +83,8 @@ static void check_snapshot_table(struct check *c)
 	enum { EXTRA_NEEDED = 16 };
 	for (uint32_t i = 0; i < c->q->snapshot_count && c->q->h.version >= 3; i++)
 		if (c->q->snapshots[i].entry.extra_bytes < EXTRA_NEEDED)
-			check_found(c, FOUND_SNAPSHOT_INCOMPLETE, (struct place){c->q->h.snapshots_offset, NOWHERE}, i, 0, 0);
+			check_found(c, FOUND_SNAPSHOT_INCOMPLETE, (struct place){c->q->h.snapshots_offset, NOWHERE}, i,
+				0, 0);
 }
 
 static int check_snapshots(struct check *c, struct error *e)
@@ -187,7 +189,8 @@ static int begin(struct check *c, struct error *e)
 	const uint64_t clusters = geometry_clusters(c->g, c->file_bytes);
 	const unsigned threads = c->opts->threads;
 	if (clusters > INT_MAX)
-		return err_set(e, ERR_LIMIT, "a file of %llu clusters is more than can be checked", (unsigned long long)clusters);
+		return err_set(e, ERR_LIMIT, "a file of %llu clusters is more than can be checked",
+			(unsigned long long)clusters);
 	if (counts_init(&c->counts, clusters, refcount_max(c->g->refcount_order), counts_limit, e) < 0)
 		return -1;
 	c->job_count = threads ? threads + JOBS_SPARE : JOBS_SERIAL;

@@ -62,7 +62,8 @@ static int judge(struct check_job *j, struct error *e)
 			continue;
 		if (job_note(j, EVENT_TABLE, t->l1_index, 0, 0, e) < 0)
 			return -1;
-		if ((count == 1) != ((t->raw & ENTRY_COPIED) != 0) && job_note(j, FOUND_L1_COPIED, t->raw, count, 0, e) < 0)
+		if ((count == 1) != ((t->raw & ENTRY_COPIED) != 0) &&
+			job_note(j, FOUND_L1_COPIED, t->raw, count, 0, e) < 0)
 			return -1;
 		if (t->read && judge_table(j, j->window + ((size_t)i << g->cluster_bits), e) < 0)
 			return -1;

@@ -66,7 +66,8 @@ static uint8_t *page_for_write(struct counts *c, uint64_t cluster, struct error 
 	if (*page)
 		return *page;
 	if (c->pages_left == 0) {
-		err_set(e, ERR_LIMIT, "clusters in use are scattered over the file more widely than its data can account for");
+		err_set(e, ERR_LIMIT,
+			"clusters in use are scattered over the file more widely than its data can account for");
 		return NULL;
 	}
 	c->pages_left--;
@@ -123,7 +124,8 @@ int counts_add(struct counts *c, uint64_t first, uint64_t n, uint64_t *done, boo
 			page = page_for_write(c, cluster, e);
 		if (!page)
 			return -1;
-		if (n - *done >= BLOCK && in_page + BLOCK <= COUNTS_PAGE && add_to_block(page + in_page, below, shared)) {
+		if (n - *done >= BLOCK && in_page + BLOCK <= COUNTS_PAGE &&
+			add_to_block(page + in_page, below, shared)) {
 			*done += BLOCK;
 			continue;
 		}

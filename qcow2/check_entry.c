@@ -56,7 +56,8 @@ uint32_t check_skip_zeros(const struct geometry *g, const uint8_t *table, uint32
 	enum { STEP = 64 };
 	if (i == entries || entry_at(g, table, i) != 0)
 		return i;
-	while (i + STEP <= entries && mem_is_zero(table + (size_t)i * g->l2_entry_bytes, (size_t)STEP * g->l2_entry_bytes))
+	while (i + STEP <= entries &&
+		mem_is_zero(table + (size_t)i * g->l2_entry_bytes, (size_t)STEP * g->l2_entry_bytes))
 		i += STEP;
 	while (i < entries && entry_at(g, table, i) == 0 && bitmap_at(g, table, i) == 0)
 		i++;

@@ -22,9 +22,10 @@ enum { COUNTS_PAGE = 4096 /* clusters */, BIG_COUNT = 255 };
 
 /* One byte a cluster, in pages made when first touched; 255 means that the count is in `big`. */
 struct counts {
-	uint64_t clusters; /* counted so far; one more than in the file when something refers to the tail of an odd end */
-	uint64_t room;     /* clusters that may be counted */
-	uint64_t max;      /* where a count stops: what the image's refcounts can hold */
+	/* counted so far; one more than in the file when something refers to the tail of an odd end */
+	uint64_t clusters;
+	uint64_t room; /* clusters that may be counted */
+	uint64_t max;  /* where a count stops: what the image's refcounts can hold */
 	uint8_t **pages;
 	uint64_t pages_left; /* how many more may be made */
 	struct big_count {
@@ -121,13 +122,13 @@ struct check_job {
 	size_t event_count, event_room;
 	struct job_table tables[CHECK_JOB_TABLES]; /* walking L1 and L2 */
 	uint32_t table_count;
-	bool active; /* the active state, not a snapshot */
+	bool active;         /* the active state, not a snapshot */
 	uint64_t first, end; /* comparing: clusters */
 	/* results */
 	uint64_t allocated, fragmented, compressed;
 	uint64_t highest; /* comparing: the last cluster with a stored refcount + 1, 0: none */
 	struct stored_cache stored;
-	bool not_copied;  /* an entry without COPIED that has a host cluster */
+	bool not_copied; /* an entry without COPIED that has a host cluster */
 	bool failed;
 	struct error error;
 };
@@ -151,8 +152,9 @@ struct check {
 	uint64_t file_bytes;
 	uint64_t real_bytes; /* of them with blocks behind, as far as known */
 	uint64_t budget;     /* bytes of tables other than L2 tables that may still be read */
-	uint64_t aliases;    /* bytes of tables that may still be walked although they were walked for the same state before */
-	uint32_t walks;      /* states walked: no honest L2 table has more references */
+	/* bytes of tables that may still be walked although they were walked for the same state before */
+	uint64_t aliases;
+	uint32_t walks; /* states walked: no honest L2 table has more references */
 	struct counts counts;
 	uint64_t *reftable; /* host byte order */
 	uint64_t reftable_entries;
@@ -175,8 +177,9 @@ int check_walk(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool acti
 /* The COPIED bits of the active state against the stored refcounts (qcow2/check_copied.c). */
 int check_copied(struct check *c, struct error *e);
 /* Feeds an L1 to `work` and `commit`, window by window. */
-int check_l1(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active, int (*work)(struct check_job *, struct error *),
-	int (*commit)(struct check_job *, struct error *), struct error *e);
+int check_l1(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active,
+	int (*work)(struct check_job *, struct error *), int (*commit)(struct check_job *, struct error *),
+	struct error *e);
 /* Reads the job's tables, neighbours at once; table i is at window + i * cluster_size. What cannot be read is noted. */
 int job_read_tables(struct check_job *j, struct error *e);
 /* Events of one L2 table (qcow2/check_entry.c). */

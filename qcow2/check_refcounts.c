@@ -97,7 +97,8 @@ static struct block compare_16(const uint8_t *stored, const uint8_t *expected)
 	return (struct block){differs != 0, used != 0};
 }
 
-static struct block compare_any(const uint8_t *stored, unsigned order, uint64_t index, const uint8_t *expected, unsigned n)
+static struct block compare_any(const uint8_t *stored, unsigned order, uint64_t index, const uint8_t *expected,
+	unsigned n)
 {
 	struct block b = {false, false};
 	for (unsigned k = 0; k < n; k++) {
@@ -115,7 +116,8 @@ static int note_block(struct check_job *j, uint64_t cluster, unsigned n, const u
 		uint64_t v = stored ? refcount_get(stored, j->check->g->refcount_order, index + k) : 0;
 		if (v || expected[k])
 			j->highest = cluster + k + 1;
-		if ((v != expected[k] || expected[k] == BIG_COUNT) && job_note(j, EVENT_COMPARE, cluster + k, v, 0, e) < 0)
+		if ((v != expected[k] || expected[k] == BIG_COUNT) &&
+			job_note(j, EVENT_COMPARE, cluster + k, v, 0, e) < 0)
 			return -1;
 	}
 	return 0;

@@ -172,8 +172,9 @@ static int add_table(struct l1_walk *w, uint32_t index, uint64_t raw, struct err
 	return 0;
 }
 
-int check_l1(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active, int (*work)(struct check_job *, struct error *),
-	int (*commit)(struct check_job *, struct error *), struct error *e)
+int check_l1(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active,
+	int (*work)(struct check_job *, struct error *), int (*commit)(struct check_job *, struct error *),
+	struct error *e)
 {
 	enum { CHUNK = 8192 }; /* entries */
 	struct l1_walk w = {.c = c, .active = active, .work = work, .commit = commit};
@@ -202,7 +203,8 @@ int check_walk(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool acti
 	if (check_refer(c, l1_host, (uint64_t)l1_entries * 8, NOWHERE, e) < 0)
 		return -1;
 	if (l1_host > (uint64_t)INT64_MAX) {
-		check_found(c, FOUND_UNREADABLE, (struct place){l1_host, NOWHERE}, (uint64_t)l1_entries * 8, l1_host, 0);
+		check_found(c, FOUND_UNREADABLE, (struct place){l1_host, NOWHERE}, (uint64_t)l1_entries * 8, l1_host,
+			0);
 		return 0;
 	}
 	if (counts_get(&c->counts, l1_host >> c->g->cluster_bits) <= 1)

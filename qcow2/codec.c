@@ -28,7 +28,7 @@ void codec_free(struct codec *c)
 }
 
 int codec_decompress(struct codec *c, const void *src, size_t src_len, void *dst, size_t dst_len, size_t *stream_len,
-                     struct error *e)
+	struct error *e)
 {
 	size_t used = 0;
 
@@ -42,8 +42,8 @@ int codec_decompress(struct codec *c, const void *src, size_t src_len, void *dst
 int codec_set_level(struct codec *c, struct codec_level level, struct error *e)
 {
 	if (level.level < CODEC_FASTEST || level.level > c->backend->max_level)
-		return err_set(e, ERR_USAGE, "%s has no compression level %d (fastest, 1..%d)", c->backend->name, level.level,
-		               c->backend->max_level);
+		return err_set(e, ERR_USAGE, "%s has no compression level %d (fastest, 1..%d)", c->backend->name,
+			level.level, c->backend->max_level);
 	c->has_level = false;
 	if (c->backend->set_level(c, level, e) < 0)
 		return -1;

@@ -24,7 +24,7 @@ static bool is_frame(const uint8_t *p, size_t len)
 }
 
 static int zstd_decompress(struct codec *base, const void *src, size_t src_len, void *dst, size_t dst_len,
-                           size_t *stream_len, struct error *e)
+	size_t *stream_len, struct error *e)
 {
 	struct zstd_codec *c = (struct zstd_codec *)base;
 	const uint8_t *in = src;
@@ -38,14 +38,16 @@ static int zstd_decompress(struct codec *base, const void *src, size_t src_len, 
 		size_t frame = 0, got = 0;
 
 		if (!is_frame(in + used, src_len - used))
-			return err_set(e, ERR_CORRUPT, "compressed cluster: no zstd frame at byte %zu of %zu, %zu of %zu bytes decoded",
-			               used, src_len, filled, dst_len);
+			return err_set(e, ERR_CORRUPT,
+				"compressed cluster: no zstd frame at byte %zu of %zu, %zu of %zu bytes decoded", used,
+				src_len, filled, dst_len);
 		frame = ZSTD_findFrameCompressedSize(in + used, src_len - used);
 		if (!ZSTD_isError(frame))
-			got = ZSTD_decompressDCtx(c->decompressor, (uint8_t *)dst + filled, dst_len - filled, in + used, frame);
+			got = ZSTD_decompressDCtx(c->decompressor, (uint8_t *)dst + filled, dst_len - filled, in + used,
+				frame);
 		if (ZSTD_isError(frame) || ZSTD_isError(got))
-			return err_set(e, ERR_CORRUPT, "compressed cluster: zstd frame at byte %zu of %zu: %s", used, src_len,
-			               ZSTD_getErrorName(ZSTD_isError(frame) ? frame : got));
+			return err_set(e, ERR_CORRUPT, "compressed cluster: zstd frame at byte %zu of %zu: %s", used,
+				src_len, ZSTD_getErrorName(ZSTD_isError(frame) ? frame : got));
 		used += frame;
 		filled += got;
 	}
@@ -110,12 +112,12 @@ static void zstd_free(struct codec *base)
 }
 
 static const struct codec_backend zstd_backend = {
-        .name = "zstd",
-        .max_level = CODEC_ZSTD_MAX_LEVEL,
-        .decompress = zstd_decompress,
-        .set_level = zstd_set_level,
-        .compress = zstd_compress,
-        .free = zstd_free,
+	.name = "zstd",
+	.max_level = CODEC_ZSTD_MAX_LEVEL,
+	.decompress = zstd_decompress,
+	.set_level = zstd_set_level,
+	.compress = zstd_compress,
+	.free = zstd_free,
 };
 
 int codec_zstd_new(struct codec **out, struct error *e)

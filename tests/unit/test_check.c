@@ -25,8 +25,15 @@ static void put(struct image *m, size_t at, uint64_t v)
 static void make_image(struct image *m, unsigned order)
 {
 	*m = (struct image){.len = 9 * CLUSTER};
-	struct header h = {.version = 3, .cluster_bits = 9, .size = 64 << 9, .l1_entries = 1, .l1_offset = L1,
-		.reftable_offset = REFTABLE, .reftable_clusters = 1, .refcount_order = order, .header_length = 112};
+	struct header h = {.version = 3,
+		.cluster_bits = 9,
+		.size = 64 << 9,
+		.l1_entries = 1,
+		.l1_offset = L1,
+		.reftable_offset = REFTABLE,
+		.reftable_clusters = 1,
+		.refcount_order = order,
+		.header_length = 112};
 	header_encode(&h, m->bytes);
 	put(m, REFTABLE, REFBLOCK);
 	for (unsigned i = 0; i < 9; i++)
@@ -103,8 +110,7 @@ static const struct {
 } damages[] = {
 	{L2, 0, 0, 1, "Leaked cluster 5 refcount=1 reference=0\n"},
 	{L2, DATA, 1, 0, "ERROR OFLAG_COPIED data cluster: l2_entry=a00 refcount=1\n"},
-	{L2 + 64, ENTRY_COPIED | DATA, 1, 0, "ERROR cluster 5 refcount=1 reference=2\n"},
-	{L2 + 64, 1, 0, 0, ""},
+	{L2 + 64, ENTRY_COPIED | DATA, 1, 0, "ERROR cluster 5 refcount=1 reference=2\n"}, {L2 + 64, 1, 0, 0, ""},
 	{L2, ENTRY_COPIED | DATA | 1, 0, 0, ""},
 	{L2, ENTRY_COPIED | DATA | 1ull << 58, 1, 0, "ERROR found l2 entry with reserved bits set: 8400000000000a00\n"},
 	{L2, ENTRY_COPIED | 1ull << 40, 2, 1,
@@ -117,15 +123,19 @@ static const struct {
 	{L2 + 64, ENTRY_COMPRESSED | DATA, 1, 0, "ERROR cluster 5 refcount=1 reference=2\n"},
 	{L1, L2, 1, 0, "ERROR OFLAG_COPIED L2 cluster: l1_index=0 l1_entry=800 refcount=1\n"},
 	{L1, ENTRY_COPIED | L2 | 4, 1, 0, "ERROR found L1 entry with reserved bits set: 8000000000000804\n"},
-	{REFTABLE, REFBLOCK | 1, 1, 1, "ERROR refcount table entry 0 has reserved bits set\n"
+	{REFTABLE, REFBLOCK | 1, 1, 1,
+		"ERROR refcount table entry 0 has reserved bits set\n"
 		"Leaked cluster 2 refcount=1 reference=0\n"},
 	{REFTABLE + 8, 1ull << 40, 1, 0, "ERROR refcount block 1 is outside image\n"},
 	{REFTABLE + 8, REFBLOCK, 2, 0, "ERROR refcount block 1 refcount=2\nERROR cluster 2 refcount=1 reference=2\n"},
-	{REFBLOCK + 8, 0x0001000100010000, 2, 0, "ERROR cluster 7 refcount=0 reference=1\n"
+	{REFBLOCK + 8, 0x0001000100010000, 2, 0,
+		"ERROR cluster 7 refcount=0 reference=1\n"
 		"ERROR OFLAG_COPIED data cluster: l2_entry=8000000000000e00 refcount=0\n"},
-	{REFBLOCK + 8, 0x0001000100010002, 1, 1, "Leaked cluster 7 refcount=2 reference=1\n"
+	{REFBLOCK + 8, 0x0001000100010002, 1, 1,
+		"Leaked cluster 7 refcount=2 reference=1\n"
 		"ERROR OFLAG_COPIED data cluster: l2_entry=8000000000000e00 refcount=2\n"},
-	{REFBLOCK + 8, 0x00010001000100ff, 1, 1, "Leaked cluster 7 refcount=255 reference=1\n"
+	{REFBLOCK + 8, 0x00010001000100ff, 1, 1,
+		"Leaked cluster 7 refcount=255 reference=1\n"
 		"ERROR OFLAG_COPIED data cluster: l2_entry=8000000000000e00 refcount=255\n"},
 	{REFBLOCK + 24, UINT64_MAX, 0, 0, ""}, /* beyond the end of the file: not looked at */
 };

@@ -34,7 +34,8 @@ static void fill_random(uint8_t *p, size_t n)
 
 static void fill_text(uint8_t *p, size_t n)
 {
-	static const char *const word[] = {"cluster ", "entry ", "host ", "guest ", "of the ", "a ", "refcount\n", "12", ", "};
+	static const char *const word[] = {
+		"cluster ", "entry ", "host ", "guest ", "of the ", "a ", "refcount\n", "12", ", "};
 
 	for (size_t i = 0; i < n;) {
 		const char *w = word[random32() % 9];
@@ -83,8 +84,13 @@ static const struct {
 	const char *name;
 	void (*fill)(uint8_t *p, size_t n);
 } patterns[] = {
-	{"zero", fill_zero}, {"random", fill_random}, {"text", fill_text}, {"copies", fill_copies},
-	{"period", fill_period}, {"few symbols", fill_few_symbols}, {"half random", fill_half},
+	{"zero", fill_zero},
+	{"random", fill_random},
+	{"text", fill_text},
+	{"copies", fill_copies},
+	{"period", fill_period},
+	{"few symbols", fill_few_symbols},
+	{"half random", fill_half},
 };
 enum { PATTERNS = sizeof patterns / sizeof *patterns };
 
@@ -329,8 +335,8 @@ static bool same_verdict(struct codec *c, enum codec_id id, size_t src_len, size
 	memcpy(src, packed, src_len);
 	bool qemu = qemu_reads(id, src, src_len, back, len);
 	bool ours = codec_decompress(c, src, src_len, other, len, &stream_len, &e) == 0;
-	ck_assert_msg(ours == qemu || (lenient && ours), "%s: %zu bytes for %zu: %s", qemu ? "QEMU reads it" : "we read it", src_len,
-	              len, e.msg);
+	ck_assert_msg(ours == qemu || (lenient && ours), "%s: %zu bytes for %zu: %s",
+		qemu ? "QEMU reads it" : "we read it", src_len, len, e.msg);
 	if (ours && qemu)
 		ck_assert_int_eq(memcmp(back, other, len), 0);
 	if (ours) {
@@ -400,7 +406,10 @@ START_TEST(deflate_of_many_blocks)
 	for (int i = 0; i < 64; i++) {
 		z.avail_in = CLUSTER / 64;
 		ck_assert_int_eq(deflateParams(&z, i % 7 ? 6 : 0, i % 3 ? Z_DEFAULT_STRATEGY : Z_FIXED), Z_OK);
-		ck_assert_int_eq(deflate(&z, i == 63 ? Z_FINISH : i % 2 ? Z_FULL_FLUSH : Z_SYNC_FLUSH), i == 63 ? Z_STREAM_END : Z_OK);
+		ck_assert_int_eq(deflate(&z, i == 63 ? Z_FINISH
+					     : i % 2 ? Z_FULL_FLUSH
+						     : Z_SYNC_FLUSH),
+			i == 63 ? Z_STREAM_END : Z_OK);
 	}
 	ck_assert(same_verdict(c, CODEC_DEFLATE, z.total_out + GARBAGE, CLUSTER, false));
 	ck_assert_int_eq(memcmp(other, plain, CLUSTER), 0);
