@@ -14,6 +14,7 @@ struct pipeline {
 	struct job **idle; /* a stack */
 	unsigned job_count, idle_count;
 	uint64_t committed; /* guest bytes */
+	uint64_t moved;     /* of these, what was not skipped: the rate limit is for it */
 	uint64_t done_before, progress_total;
 	uint64_t started_ns;
 	struct convert_result *result;
@@ -96,13 +97,13 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/* Waits until `committed` bytes are due at the rate asked for (-r), in steps that let a cancel be heard. */
+/* Waits until `moved` bytes are due at the rate asked for (-r), in steps that let a cancel be heard. */
 static void keep_rate(const struct pipeline *p)
 {
 	const struct convert_opts *o = p->work->opts;
 	if (!o->rate_limit)
 		return;
-	uint64_t due = p->started_ns + (uint64_t)((double)p->committed * 1e9 / (double)o->rate_limit);
+	uint64_t due = p->started_ns + (uint64_t)((double)p->moved * 1e9 / (double)o->rate_limit);
 	for (uint64_t now = now_ns(); now < due && !progress_cancelled(o->progress); now = now_ns()) {
 		uint64_t wait = min_u64(due - now, 100000000);
 		nanosleep(&(struct timespec){.tv_nsec = (long)wait}, NULL);
@@ -119,8 +120,10 @@ static void finish_job(struct pipeline *p, struct job *j)
 	j->read_bytes = j->passed_bytes = j->salvaged = 0;
 	progress_report(w->opts->progress, p->done_before + p->committed, p->progress_total);
 	p->idle[p->idle_count++] = j;
-	if (j->kind != JOB_SKIP)
+	if (j->kind != JOB_SKIP) {
+		p->moved += j->len;
 		keep_rate(p);
+	}
 }
 
 /* Takes the oldest job back and passes it on: to the sink, to its write stage, or to the idle ones. */
