@@ -2,7 +2,10 @@
  *
  * Fuzz target: decoding any bytes as a compressed cluster (FORMAT.md §6.1, §6.2), and compressing any bytes. The first three
  * bytes choose codec, cluster size, level and direction. A stream's own length, once told, must be enough to decode it again.
+ * Deflate has a judge: what zlib inflates in one call, as QEMU does, we must read as the same bytes.
  */
+#include <zlib.h>
+
 #include "qcow2/codec.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -16,6 +19,22 @@ static struct codec *make_codec(enum codec_id id)
 	if (codec_new(&c, id, MAX_CLUSTER, &e))
 		abort();
 	return c;
+}
+
+static void check_against_zlib(struct codec *c, const uint8_t *src, size_t len, size_t cluster)
+{
+	static uint8_t theirs[MAX_CLUSTER], ours[MAX_CLUSTER];
+	z_stream z = {.next_in = (Bytef *)src, .avail_in = (uInt)len, .next_out = theirs, .avail_out = (uInt)cluster};
+	struct error e;
+	int rc;
+
+	FUZZ_CHECK(inflateInit2(&z, -12) == Z_OK);
+	rc = inflate(&z, Z_FINISH);
+	inflateEnd(&z);
+	if ((rc != Z_STREAM_END && rc != Z_BUF_ERROR) || z.avail_out != 0)
+		return;
+	FUZZ_CHECK(codec_decompress(c, src, len, ours, cluster, NULL, &e) == 0);
+	FUZZ_CHECK(memcmp(theirs, ours, cluster) == 0);
 }
 
 static void check_decode(struct codec *c, const uint8_t *src, size_t len, size_t cluster)
@@ -51,8 +70,20 @@ static void check_encode(enum codec_id id, int level, bool small_window, const u
 
 		FUZZ_CHECK(codec_decompress(c, out, size, back, len, &stream, &e) == 0);
 		FUZZ_CHECK(stream <= size && memcmp(back, src, len) == 0);
+		if (id == CODEC_DEFLATE)
+			check_against_zlib(c, out, size, len);
 	}
 	codec_free(c);
+}
+
+/* A whole cluster of what a fuzzer gives in small pieces: repeated, slightly changed now and then. */
+static void check_encode_repeated(enum codec_id id, int level, bool small_window, const uint8_t *src, size_t len)
+{
+	static uint8_t cluster[MAX_CLUSTER];
+
+	for (size_t i = 0; i < sizeof cluster; i++)
+		cluster[i] = (uint8_t)(src[i % len] + (i / len % 7 == 6));
+	check_encode(id, level, small_window, cluster, sizeof cluster);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
@@ -62,12 +93,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	if (len < 4)
 		return 0;
-	id = data[0] & 1 ? CODEC_ZSTD : CODEC_DEFLATE;
+	unsigned how = data[0];
+	int level = data[1] % 4 - 1;
+	bool small_window = data[1] & 128;
+	size_t cluster = (size_t)512 << data[2] % 8;
+	id = how & 1 ? CODEC_ZSTD : CODEC_DEFLATE;
 	if (!codecs[id])
 		codecs[id] = make_codec(id);
-	if (data[0] & 2)
-		check_encode(id, (data[1] % 4) - 1, data[1] & 128, data + 3, min_u64(len - 3, MAX_CLUSTER));
-	else
-		check_decode(codecs[id], data + 3, len - 3, (size_t)512 << data[2] % 8);
+	data += 3;
+	len -= 3;
+	if (how & 2) {
+		check_encode(id, level, small_window, data, min_u64(len, MAX_CLUSTER));
+		check_encode_repeated(id, level, small_window, data, len);
+		return 0;
+	}
+	check_decode(codecs[id], data, len, cluster);
+	if (id == CODEC_DEFLATE)
+		check_against_zlib(codecs[id], data, len, cluster);
 	return 0;
 }
