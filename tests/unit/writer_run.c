@@ -69,7 +69,8 @@ static void call_compressed(struct run *r, struct writer *w, struct call *call)
 static void call_subclusters(struct run *r, struct writer *w, struct call *call)
 {
 	struct error e = {0};
-	call->alloc = (uint32_t)random_number(r, 1ull << 32) & (uint32_t)random_number(r, 1ull << 32);
+	call->alloc = (uint32_t)random_number(r, 1ull << 32);
+	call->alloc &= (uint32_t)random_number(r, 1ull << 32);
 	call->zero = (uint32_t)random_number(r, 1ull << 32) & ~call->alloc;
 	if (random_number(r, 4) == 0)
 		call->alloc = 0;
