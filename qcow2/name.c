@@ -40,6 +40,8 @@ static int unknown_format(const char *text, enum err_code code, struct error *e)
 {
 	if (is_one_of(text, strlen(text), other_formats, sizeof other_formats / sizeof other_formats[0]))
 		return err_set(e, ERR_UNSUPPORTED, "format '%s' is not supported", text);
+	if (is_one_of(text, strlen(text), other_protocols, sizeof other_protocols / sizeof other_protocols[0]))
+		return err_set(e, ERR_UNSUPPORTED, "driver '%s' is not supported", text);
 	return err_set(e, code, "Unknown driver '%s'", text);
 }
 
