@@ -5,7 +5,8 @@
  * refcount table and L1. Nothing but the header needs to be known before, and it is written last; or, for a stream, first,
  * after a dry run on a null io gave it. The bytes are a function of the calls alone.
  *
- * Calls come in ascending guest order, from one thread. Memory: one L2 table, a window of refcounts, L1 and refcount table.
+ * Calls come in ascending guest order, from one thread. Memory: about 1 MiB each of waiting L2 tables and
+ * refcount blocks (plus what one call's range adds), L1 and refcount table.
  */
 #ifndef QSNAP_QCOW2_WRITER_H
 #define QSNAP_QCOW2_WRITER_H
@@ -49,7 +50,8 @@ void writer_ascending(struct writer *w);
  * zero-filled by the writer's own write of the tail or by the caller's whole-cluster write). Returns in *host where the
  * bytes go, contiguous; the caller writes them, any time before writer_finish (for a stream: at once, before the next call). */
 int writer_data(struct writer *w, uint64_t guest, uint64_t len, uint64_t *host, struct error *e);
-/* The same for parts of one cluster with extended L2: `alloc` and `zero` are its subcluster bitmaps; the host cluster is whole. */
+/* The same for parts of one cluster with extended L2: `alloc` and `zero` are its subcluster bitmaps; the host cluster is whole.
+ * With `alloc` 0 there is nothing to write, and without preallocation no host cluster: *host is 0. */
 int writer_subclusters(struct writer *w, uint64_t guest, uint32_t alloc, uint32_t zero, uint64_t *host,
 	struct error *e);
 /* One compressed cluster of `len` bytes: packed right behind the one before where the descriptor and refcount width allow. */
