@@ -67,7 +67,8 @@ struct plan {
 	uint64_t total; /* bytes */
 	uint64_t unit;  /* jobs begin and end at its multiples: the target's cluster, or 4 KiB */
 	uint64_t job_bytes;
-	unsigned backing_depth;
+	unsigned backing_depth; /* -B: layers from here on are the target's backing file; UINT32_MAX: it has none */
+	unsigned absent_depth;  /* -B: what no layer has down to here is left to it; zeros of a short layer above are not */
 	bool write_zeros;    /* -S 0: no skipping */
 	struct share *share; /* several states: what earlier ones have; NULL: one state */
 	bool clone;          /* JOB_CLONE is worth a try */
@@ -80,7 +81,8 @@ int plan_next(struct plan *p, struct job *job, struct error *e);
 /* Treats the extent as "left to the backing file" (convert -B). */
 static inline bool plan_absent(const struct plan *p, const struct extent *x)
 {
-	return p->backing_depth != UINT32_MAX && (x->kind == EXTENT_ABSENT || x->depth >= p->backing_depth);
+	return p->backing_depth != UINT32_MAX &&
+	       x->depth >= (x->kind == EXTENT_ABSENT ? p->absent_depth : p->backing_depth);
 }
 
 /* ---- the work: what threads do with a job (convert/work.c) ---- */

@@ -42,13 +42,14 @@ static void free_jobs(struct pipeline *p)
 	free(p->idle);
 }
 
-/* Room for the worst case: an extent for each sector, a piece for each granule. Untouched pages cost nothing. */
+/* Room for the worst case: two extents for each sector (sources that end inside one are filled up to it), a piece for each
+ * granule. Untouched pages cost nothing. */
 static int new_job(struct pipeline *p, struct job *j, struct error *e)
 {
 	const struct work *w = p->work;
 	uint64_t bytes = w->plan->job_bytes;
 	j->work = p->work;
-	j->extents = malloc((bytes / 512 + 2) * sizeof *j->extents);
+	j->extents = malloc((bytes / 256 + 4) * sizeof *j->extents);
 	j->pieces = malloc((bytes / min_u64(w->granule, 4096) + 2) * sizeof *j->pieces);
 	if (!j->extents || !j->pieces)
 		return err_set(e, ERR_NO_MEMORY, "no memory for jobs of %llu bytes", (unsigned long long)bytes);

@@ -86,12 +86,14 @@ static int refuse_source_as_target(const struct conversion *c, const char *path,
 }
 
 /* -B: which layers the target's backing file stands for. One that is a layer of the source: that one and all below; any other
- * is taken at the user's word to show what the source's own backing file shows. */
+ * is taken at the user's word to show what the source's own backing file shows, as far as that one reaches. Zeros where a
+ * layer above it ends early are the source's own (FORMAT.md §10.4). Without -B all is copied, also when the image of -n has a
+ * backing file. */
 static int plan_backing(struct conversion *c, struct error *e)
 {
 	const struct convert_opts *o = c->opts;
 	c->plan.backing_depth = UINT32_MAX;
-	if (!c->create.backing_name)
+	if (!o->create.backing_name || !c->create.backing_name)
 		return 0;
 	if (o->source_count > 1)
 		return err_set(e, ERR_USAGE,
@@ -104,6 +106,7 @@ static int plan_backing(struct conversion *c, struct error *e)
 	unsigned depth = layer > 0 ? (unsigned)layer : 1;
 	if (depth < chain->count)
 		c->plan.backing_depth = depth;
+	c->plan.absent_depth = layer > 0 ? depth - 1 : depth;
 	return 0;
 }
 

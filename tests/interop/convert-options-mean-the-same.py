@@ -57,6 +57,49 @@ def over_a_backing_file(below, output_options=()):
         raise Wrong(f"other layers than qemu-img's target:\n{shown[0]}\n{shown[1]}")
 
 
+def over_a_base_longer_than_the_middle():
+    """Where the middle layer ends early the source reads zeros, whatever the target's backing file has there."""
+    base, middle, top = path("base.qcow2"), path("middle.qcow2"), path("top.qcow2")
+    out, want = path("over.qcow2"), path("want.raw")
+    qemu.remove(base, middle, top)
+    qemu_img("create", "-q", "-f", "qcow2", base, "4M")
+    qemu_io(base, ["write -P 1 0 4M"])
+    qemu_img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", middle, "1M")
+    qemu_img("create", "-q", "-f", "qcow2", "-b", "middle.qcow2", "-F", "qcow2", top, "3M")
+    qemu_io(top, ["write -P 3 128k 64k", "write -P 4 2M 64k"])
+    qemu_img("convert", "-O", "raw", top, want)
+    for below in ("base.qcow2", "middle.qcow2"):
+        for options in ([], ["-c"], ["-o", "compat=0.10"], ["-o", "cluster_size=2M"], ["-o", "cluster_size=512"], ["-S", "0"]):
+            qsnap("convert", "-O", "qcow2", "-B", below, "-F", "qcow2", *options, top, out)
+            same_files(flat(out), want)
+
+
+def into_an_existing_overlay(options):
+    """-n without -B copies all that the source shows, whatever the existing image's own backing file has."""
+    _, middle, top = chain()
+    other, out = path("other.qcow2"), path("existing")
+    qemu.remove(other, out)
+    below = middle if "-B" in options else other
+    qemu_img("create", "-q", "-f", "qcow2", other, "4M")
+    qemu_io(other, ["write -P 66 0 4M"])
+    qemu_img("create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2", out)
+    qsnap("convert", "-f", "qcow2", "-O", "qcow2", "-n", *options, top, out)
+    same_files(flat(out), (qemu_img("convert", "-O", "raw", top, path("want.raw")), path("want.raw"))[1])
+
+
+def many_tiny_sources():
+    part, out = path("tiny"), path("joined")
+    with open(part, "wb") as file:
+        file.write(b"x")
+    sources = [part] * 900
+    for kind, options in (("raw", []), ("qcow2", []), ("qcow2", ["-c"])):
+        qemu.remove(out)
+        qsnap("convert", "-f", "raw", "-O", kind, *options, *sources, out)
+        with open(flat(out, "-f", kind), "rb") as file:
+            if file.read() != (b"x" + bytes(511)) * len(sources):
+                raise Wrong(f"{len(sources)} sources to {kind}: other bytes")
+
+
 def into_an_existing(kind, options, create):
     _, _, top = chain()
     out = path("existing")
@@ -241,6 +284,10 @@ for name, extra, made in (("raw", [], []), ("raw", ["--target-is-zero"], []), ("
                           ("qcow2", [], ["-o", "cluster_size=4096,extended_l2=off"]), ("raw", ["-t", "none"], []),
                           ("qcow2", ["--target-is-zero", "--threads", "0"], ["-o", "extended_l2=on"])):
     report.test(f"convert -n {' '.join(extra)} into {name} {' '.join(made)}", into_an_existing, name, extra, made)
+report.test("convert -B of a base longer than the layer above it", over_a_base_longer_than_the_middle)
+for extra in ([], ["-B", "middle.qcow2", "-F", "qcow2"]):
+    report.test(f"convert -n {' '.join(extra)} into an overlay", into_an_existing_overlay, extra)
+report.test("convert of many tiny sources", many_tiny_sources)
 for name in ("raw", "qcow2"):
     report.test(f"convert of several sources to {name}", several_sources, name)
     report.test(f"convert --hash to {name}", hashes, name)
