@@ -52,7 +52,10 @@ pid=$!
 sleep 0.3
 kill -HUP $pid 2>/dev/null
 kill -USR1 $pid 2>/dev/null
-sleep 0.3
+for ((tries = 0; tries < 100; tries++)); do
+	sleep 0.1
+	if [ -s err ] || ! kill -0 $pid 2>/dev/null; then break; fi
+done
 if ! kill -0 $pid 2>/dev/null; then
 	skip "SIGHUP that was ignored stays so" "this machine is too fast for the test"
 else
