@@ -1,0 +1,46 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2086,SC2206,SC1091,SC2317  # no command may be an empty word; the script is made here
+. "$(dirname "$0")/lib.sh"
+
+# `-x, --long`: every name that --help shows at the start of a line
+options_of() { sed -nE 's/^  (-., )?(    )?(--?[[:alnum:]-]+).*/\1\3/p' | tr -d ','; }
+
+ok "--help succeeds" "$QSNAP" --help
+cp out help
+commands=$(sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p' help)
+same "--help lists the commands" "$(tr '\n' ' ' <<<"$commands")" \
+	"check compare completion convert create dd info map measure snapshot "
+"$QSNAP" completion bash >script || bad "completion bash succeeds" "status $?"
+ok "the completion script is bash" bash -n script
+
+for sub in "" $commands; do
+	ok "$sub --help succeeds" "$QSNAP" $sub --help
+	same "... on stdout only" "$(cat err)" ""
+	for option in $(options_of <out); do
+		(
+			. ./script
+			COMP_WORDS=(qsnap $sub "$option") COMP_CWORD=$((${#sub} ? 2 : 1)) COMPREPLY=()
+			_qsnap
+			[[ " ${COMPREPLY[*]} " == *" $option "* ]]
+		) || bad "completion knows '$sub $option'" "it does not"
+	done
+done
+
+complete_line() { # WORDS...: what is offered for the last
+	(
+		. ./script
+		compopt() { :; }
+		COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+		_qsnap
+		echo "${COMPREPLY[*]}"
+	)
+}
+touch image.qcow2
+same "commands are completed" "$(complete_line qsnap com)" "compare completion"
+same "formats" "$(complete_line qsnap convert -O "")" "raw qcow2"
+same "cache modes" "$(complete_line qsnap check --cache n)" "none"
+same "kinds of output" "$(complete_line qsnap info --output "")" "human json"
+same "files" "$(complete_line qsnap info im)" "image.qcow2"
+same "after a global option, too" "$(complete_line qsnap --untrusted inf)" "info"
+finish
