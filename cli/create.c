@@ -6,6 +6,7 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 
 struct create_args {
 	const char *name;
@@ -113,6 +114,22 @@ static int open_backing(const struct cli *c, const struct create_args *a, const 
 	return path ? chain_open(out, path, &opts, e) : -1;
 }
 
+/* The new image would replace a file that it is to be read through. */
+static bool is_layer(const char *name, const struct chain *chain)
+{
+	struct io_identity id;
+	struct stat st;
+	if (stat(name, &st) < 0)
+		return false;
+	for (unsigned i = 0; i < chain->count; i++) {
+		if (!io_file_identity(chain->layers[i].file, &id))
+			continue;
+		if (S_ISBLK(st.st_mode) ? id.dev == st.st_rdev && !id.ino : id.dev == st.st_dev && id.ino == st.st_ino)
+			return true;
+	}
+	return false;
+}
+
 /* A backing file must be there (unless -u), must have its format told, and gives the size when nothing else does. */
 static int look_at_backing(const struct cli *c, struct create_args *a, struct image_create *create, struct error *e)
 {
@@ -126,6 +143,9 @@ static int look_at_backing(const struct cli *c, struct create_args *a, struct im
 			       : err_set(e, ERR_USAGE, "Backing file specified without backing format");
 	if (opened < 0)
 		return err_set(e, why.code, "%s\nCould not open backing image.", why.msg);
+	if (backing && is_layer(a->name, backing))
+		return err_set(e, ERR_USAGE, "The new image would replace '%s' or a file below it",
+			create->backing_name);
 	if (backing && !a->has_size) {
 		create->size = align_up(backing->size, 512);
 		a->has_size = true;

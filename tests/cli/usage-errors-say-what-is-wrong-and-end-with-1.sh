@@ -55,6 +55,12 @@ says "Invalid source cache option: warm"
 # shellcheck disable=SC2016
 fails 1 "no room for the output" sh -c '"$0" info "$1" >/dev/full' "$QSNAP" a
 says "Could not write to standard output"
+"$QSNAP" create -q -f qcow2 base.qcow2 1M
+"$QSNAP" create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2
+ln -s base.qcow2 other-name
+fails 1 "a new image in place of its backing file" "$QSNAP" create -f qcow2 -b top.qcow2 -F qcow2 other-name
+says "The new image would replace"
+ok "... which is still there" "$QSNAP" check top.qcow2
 
 ok "options may follow operands" "$QSNAP" info a -f raw
 ok "an option may be abbreviated" "$QSNAP" info --form raw --out json a
