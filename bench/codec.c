@@ -61,13 +61,13 @@ static void add_level(enum codec_id id, int level, bool small_window)
 
 	snprintf(text, sizeof text, "%d", level);
 	snprintf(name, sizeof name, "%s %s%s", format[id],
-	         level == CODEC_FASTEST   ? "fastest"
-	         : level == CODEC_DEFAULT ? "default"
-	                                  : text,
-	         small_window ? " window=4k" : "");
+		level == CODEC_FASTEST   ? "fastest"
+		: level == CODEC_DEFAULT ? "default"
+					 : text,
+		small_window ? " window=4k" : "");
 	struct row *r = add_row(id, name);
 	if (codec_new(&r->codec, id, (uint32_t)cluster_size, &e) < 0 ||
-	    codec_set_level(r->codec, (struct codec_level){level, small_window}, &e) < 0)
+		codec_set_level(r->codec, (struct codec_level){level, small_window}, &e) < 0)
 		fail(name, e.msg);
 }
 
@@ -159,13 +159,14 @@ static void print_rows(uint64_t clusters)
 	double mb = (double)clusters * (double)cluster_size / 1e6;
 	const struct row *peer = NULL;
 
-	printf("%-26s %8s %8s %10s %8s %8s %10s\n", "", "size", "vs peer", "pack MB/s", "vs peer", "stored", "unpack MB/s");
+	printf("%-26s %8s %8s %10s %8s %8s %10s\n", "", "size", "vs peer", "pack MB/s", "vs peer", "stored",
+		"unpack MB/s");
 	for (struct row *r = rows; r < rows + row_count; r++) {
 		if (!r->codec)
 			peer = r;
 		printf("%-26s %8.4f %8.4f %10.1f %8.2f %8lu %10.1f\n", r->name, (double)r->bytes / 1e6 / mb,
-		       (double)r->bytes / (double)peer->bytes, mb / r->packing, peer->packing / r->packing,
-		       (unsigned long)r->stored, mb / r->unpacking);
+			(double)r->bytes / (double)peer->bytes, mb / r->packing, peer->packing / r->packing,
+			(unsigned long)r->stored, mb / r->unpacking);
 		codec_free(r->codec);
 	}
 	printf("%lu clusters of %zu bytes\n", (unsigned long)clusters, cluster_size);

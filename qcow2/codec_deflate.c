@@ -34,7 +34,7 @@ struct deflate_codec {
 
 /* One call into a buffer of a full cluster, as QEMU does: a full buffer is success, whatever the stream still holds. */
 static int zlib_decompress(struct deflate_codec *c, const void *src, size_t src_len, void *dst, size_t dst_len,
-                           size_t *stream_len, struct error *e)
+	size_t *stream_len, struct error *e)
 {
 	z_stream *z = &c->inflate_stream;
 	int rc = c->has_inflate ? inflateReset(z) : inflateInit2(z, -SMALL_WINDOW_BITS);
@@ -49,19 +49,19 @@ static int zlib_decompress(struct deflate_codec *c, const void *src, size_t src_
 	rc = inflate(z, Z_FINISH);
 	if ((rc != Z_STREAM_END && rc != Z_BUF_ERROR) || z->avail_out != 0)
 		return err_set(e, ERR_CORRUPT, "compressed cluster: deflate stream %s after %lu of %zu bytes",
-		               rc == Z_STREAM_END ? "ends" : "is broken", z->total_out, dst_len);
+			rc == Z_STREAM_END ? "ends" : "is broken", z->total_out, dst_len);
 	*stream_len = src_len - z->avail_in;
 	return 0;
 }
 
 static int deflate_decompress(struct codec *base, const void *src, size_t src_len, void *dst, size_t dst_len,
-                              size_t *stream_len, struct error *e)
+	size_t *stream_len, struct error *e)
 {
 	struct deflate_codec *c = (struct deflate_codec *)base;
 
 #ifdef HAVE_LIBDEFLATE
 	enum libdeflate_result rc =
-	        libdeflate_deflate_decompress_ex(c->decompressor, src, src_len, dst, dst_len, stream_len, NULL);
+		libdeflate_deflate_decompress_ex(c->decompressor, src, src_len, dst, dst_len, stream_len, NULL);
 	if (rc == LIBDEFLATE_SUCCESS)
 		return 0;
 #endif
@@ -89,7 +89,8 @@ static void encoder_free(struct deflate_codec *c)
 static int use_zlib(struct deflate_codec *c, int level, int window_bits, struct error *e)
 {
 	memset(&c->deflate_stream, 0, sizeof c->deflate_stream);
-	if (deflateInit2(&c->deflate_stream, level > 9 ? 9 : level, Z_DEFLATED, -window_bits, 9, Z_DEFAULT_STRATEGY) != Z_OK)
+	if (deflateInit2(&c->deflate_stream, level > 9 ? 9 : level, Z_DEFLATED, -window_bits, 9, Z_DEFAULT_STRATEGY) !=
+		Z_OK)
 		return err_set(e, ERR_NO_MEMORY, "no memory for zlib");
 	c->has_deflate = true;
 	return 0;
@@ -185,12 +186,12 @@ static void deflate_free(struct codec *base)
 }
 
 static const struct codec_backend deflate_backend = {
-        .name = "deflate",
-        .max_level = CODEC_DEFLATE_MAX_LEVEL,
-        .decompress = deflate_decompress,
-        .set_level = deflate_set_level,
-        .compress = deflate_compress,
-        .free = deflate_free,
+	.name = "deflate",
+	.max_level = CODEC_DEFLATE_MAX_LEVEL,
+	.decompress = deflate_decompress,
+	.set_level = deflate_set_level,
+	.compress = deflate_compress,
+	.free = deflate_free,
 };
 
 int codec_deflate_new(struct codec **out, struct error *e)

@@ -58,7 +58,7 @@ void deflate_assign_code(struct deflate_code *code, unsigned n);
 
 enum { DEFLATE_PRECODES = 19, DEFLATE_MAX_LENGTHS = DEFLATE_LITLENS + DEFLATE_DISTS };
 
-struct deflate_lengths { /* the header of a block, ready to be written */
+struct deflate_lengths {                    /* the header of a block, ready to be written */
 	uint16_t item[DEFLATE_MAX_LENGTHS]; /* precode symbol, its extra bits from bit 5 on */
 	unsigned items, litlens, dists, precodes;
 	struct deflate_code precode[DEFLATE_PRECODES];
@@ -66,7 +66,8 @@ struct deflate_lengths { /* the header of a block, ready to be written */
 
 struct bit_writer;
 /* Returns the bits that the header takes, those before the lengths with it. */
-uint64_t deflate_make_lengths(struct deflate_lengths *l, const struct deflate_code *litlen, const struct deflate_code *dist);
+uint64_t deflate_make_lengths(struct deflate_lengths *l, const struct deflate_code *litlen,
+	const struct deflate_code *dist);
 void deflate_put_lengths(const struct deflate_lengths *l, struct bit_writer *w);
 
 struct deflate_encoder;

@@ -7,7 +7,7 @@
 #include "qcow2/deflate_bits.h"
 
 enum {
-	PART = 16384,     /* bytes of input after which a new block may begin */
+	PART = 16384, /* bytes of input after which a new block may begin */
 	PARTS = DEFLATE_SEGMENT / PART,
 	HEADER_BITS = 560, /* what a block's header costs, for the question whether two parts share one */
 	LITLEN_MAX = 14,   /* so that four literals fit into the bit buffer: 4 * 14 + 7 < 64 */
@@ -18,9 +18,10 @@ enum {
 
 enum block_kind { BLOCK_STORED = 0, BLOCK_FIXED = 1, BLOCK_DYNAMIC = 2 };
 
-static const uint16_t len_base[29] = { 3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
-	                               31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258 };
-static const uint8_t len_extra[29] = { 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0 };
+static const uint16_t len_base[29] = {3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83,
+	99, 115, 131, 163, 195, 227, 258};
+static const uint8_t len_extra[29] = {
+	0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
 
 struct part {
 	uint32_t litlen[DEFLATE_LITLENS];
@@ -35,7 +36,8 @@ struct deflate_encoder {
 	struct part part[PARTS + 1];
 	struct deflate_code litlen[DEFLATE_LITLENS], dist[DEFLATE_DISTS];
 	struct deflate_code fixed_litlen[DEFLATE_LITLENS + 2], fixed_dist[DEFLATE_DISTS + 2];
-	struct deflate_code match_len[DEFLATE_MAX_MATCH + 1]; /* symbol and extra bits in one, of the block being written */
+	struct deflate_code
+		match_len[DEFLATE_MAX_MATCH + 1]; /* symbol and extra bits in one, of the block being written */
 	struct deflate_lengths lengths;
 	uint8_t len_symbol[DEFLATE_MAX_MATCH + 1]; /* of each length, minus 257 */
 	uint16_t log_fraction[LOG_STEPS];
@@ -62,7 +64,7 @@ static inline unsigned dist_extra(unsigned symbol)
 
 static void count_literals(uint32_t *count, const uint8_t *p, uint32_t n)
 {
-	uint32_t odd[256] = { 0 }; /* two counters a byte, or runs of one byte would wait for their own store */
+	uint32_t odd[256] = {0}; /* two counters a byte, or runs of one byte would wait for their own store */
 
 	for (; n >= 2; n -= 2, p += 2) {
 		count[p[0]]++;
@@ -141,7 +143,8 @@ static void add_part(struct part *restrict to, const struct part *restrict from)
 		to->dist[i] += from->dist[i];
 }
 
-static inline __attribute__((always_inline)) void put_literals(struct bit_writer *w, const struct deflate_code *code, const uint8_t *p, uint32_t n)
+static inline __attribute__((always_inline)) void put_literals(struct bit_writer *w, const struct deflate_code *code,
+	const uint8_t *p, uint32_t n)
 {
 	static const struct deflate_code none;
 
@@ -159,7 +162,7 @@ static inline __attribute__((always_inline)) void put_literals(struct bit_writer
 }
 
 static void put_tokens(struct deflate_encoder *c, struct bit_writer *out, const struct part *p, const struct part *end,
-                       const struct deflate_code *litlen, const struct deflate_code *dist)
+	const struct deflate_code *litlen, const struct deflate_code *dist)
 {
 	const uint8_t *literal = c->tokens.literal + p->literal, *last = c->tokens.literal + end->literal;
 	const struct deflate_match *m = c->tokens.match + p->match, *stop = c->tokens.match + end->match;
@@ -221,7 +224,7 @@ static void put_stored(struct bit_writer *w, const uint8_t *src, size_t len, boo
 }
 
 static bool put_block(struct deflate_encoder *c, struct bit_writer *w, const uint8_t *src, struct part *p,
-                      const struct part *end, bool final)
+	const struct part *end, bool final)
 {
 	const struct deflate_code *litlen = c->fixed_litlen, *dist = c->fixed_dist;
 	size_t len = end->pos - p->pos;
@@ -285,7 +288,7 @@ static bool put_segment(struct deflate_encoder *c, struct bit_writer *w, const u
 
 size_t deflate_encode(struct deflate_encoder *c, const uint8_t *src, size_t len, uint8_t *dst, size_t cap)
 {
-	struct bit_writer w = { .p = dst, .end = dst + cap };
+	struct bit_writer w = {.p = dst, .end = dst + cap};
 
 	deflate_find_reset(&c->finder);
 	for (size_t start = 0, end; start < len; start = end) {

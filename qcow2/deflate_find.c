@@ -8,11 +8,11 @@
 
 enum {
 	LONG_BYTES = 7,
-	WORD = 8,         /* bytes that are compared at once */
-	MARGIN = 20,      /* no search in the last bytes, so that wide reads stay inside */
-	FAR_3 = 4096,     /* a match of three bytes farther than this costs more than three literals */
-	FAR_4 = 8192,     /* the same of four */
-	SKIP_SHIFT = 7,   /* after 128 literals without a match look at every second byte, after 256 at every third */
+	WORD = 8,       /* bytes that are compared at once */
+	MARGIN = 20,    /* no search in the last bytes, so that wide reads stay inside */
+	FAR_3 = 4096,   /* a match of three bytes farther than this costs more than three literals */
+	FAR_4 = 8192,   /* the same of four */
+	SKIP_SHIFT = 7, /* after 128 literals without a match look at every second byte, after 256 at every third */
 	LITERAL_COPY = 16,
 	SAMPLES = 256,
 };
@@ -76,7 +76,7 @@ static inline void index_at(struct deflate_finder *f, const uint8_t *base, const
 /* Makes the bytes p..end of a match findable: its beginning and its end, in fixed numbers, since a loop over all of it costs
  * more than it finds. */
 static inline void index_match(struct deflate_finder *f, const uint8_t *base, const uint8_t *p, const uint8_t *end,
-                               unsigned short_bytes)
+	unsigned short_bytes)
 {
 	index_at(f, base, p + 1, short_bytes);
 	index_at(f, base, p + 2, short_bytes);
@@ -99,12 +99,12 @@ static inline void add_match(struct deflate_tokens *out, const uint8_t *literals
 	if (n > LITERAL_COPY)
 		memcpy(to + LITERAL_COPY, literals + LITERAL_COPY, n - LITERAL_COPY);
 	out->literals += (uint32_t)n;
-	out->match[out->matches++] = (struct deflate_match){ (uint16_t)n, (uint16_t)len, (uint16_t)dist };
+	out->match[out->matches++] = (struct deflate_match){(uint16_t)n, (uint16_t)len, (uint16_t)dist};
 }
 
 /* Looks at *p for a match: its length, or 0. May move *p one further, where a long one begins. */
 static HOT unsigned find_at(struct deflate_finder *f, const uint8_t *base, const uint8_t **p, const uint8_t *end,
-                            unsigned window, unsigned short_bytes, unsigned *dist)
+	unsigned window, unsigned short_bytes, unsigned *dist)
 {
 	const uint8_t *ip = *p;
 	uint64_t v = load64(ip);
@@ -145,8 +145,8 @@ static HOT unsigned find_at(struct deflate_finder *f, const uint8_t *base, const
 
 /* Writes the match and what goes on at the same distance behind its longest length. Returns where it ends. */
 static HOT const uint8_t *take_match(struct deflate_finder *f, const uint8_t *base, const uint8_t *anchor,
-                                        const uint8_t *ip, const uint8_t *end, unsigned len, unsigned dist,
-                                     unsigned short_bytes, struct deflate_tokens *out)
+	const uint8_t *ip, const uint8_t *end, unsigned len, unsigned dist, unsigned short_bytes,
+	struct deflate_tokens *out)
 {
 	const uint8_t *limit = end - MARGIN;
 
@@ -173,7 +173,7 @@ static HOT const uint8_t *take_match(struct deflate_finder *f, const uint8_t *ba
 
 /* Constants for `window` and `short_bytes` give each pair its own loop. */
 static HOT void find(struct deflate_finder *restrict f, const uint8_t *base, size_t start, size_t stop, unsigned window,
-                     unsigned short_bytes, struct deflate_tokens *restrict out)
+	unsigned short_bytes, struct deflate_tokens *restrict out)
 {
 	const uint8_t *ip = base + start, *anchor = ip, *end = base + stop;
 

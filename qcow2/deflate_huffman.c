@@ -13,9 +13,9 @@ enum {
 /* Sorts keys by their counts, symbols of one count in their order: two passes of counting sort. */
 static void sort_keys(uint32_t *key, unsigned n)
 {
-	uint32_t at[2][1 << DIGIT_BITS] = { 0 }, other[DEFLATE_LITLENS];
+	uint32_t at[2][1 << DIGIT_BITS] = {0}, other[DEFLATE_LITLENS];
 	const unsigned low = SYMBOL_BITS, high = SYMBOL_BITS + DIGIT_BITS, mask = (1 << DIGIT_BITS) - 1;
-	uint32_t sum[2] = { 0, 0 };
+	uint32_t sum[2] = {0, 0};
 
 	for (unsigned i = 0; i < n; i++) {
 		at[0][key[i] >> low & mask]++;
@@ -87,7 +87,7 @@ static uint32_t reverse_bits(uint32_t v, unsigned n)
 
 void deflate_assign_code(struct deflate_code *code, unsigned n)
 {
-	uint32_t per_len[MAX_CODE + 1] = { 0 }, next[MAX_CODE + 1] = { 0 };
+	uint32_t per_len[MAX_CODE + 1] = {0}, next[MAX_CODE + 1] = {0};
 
 	for (unsigned i = 0; i < n; i++)
 		per_len[code[i].len]++;
@@ -100,7 +100,7 @@ void deflate_assign_code(struct deflate_code *code, unsigned n)
 
 void deflate_build_code(const uint32_t *freq, unsigned n, unsigned max_len, struct deflate_code *code)
 {
-	uint32_t key[DEFLATE_LITLENS], per_len[MAX_CODE + 1] = { 0 };
+	uint32_t key[DEFLATE_LITLENS], per_len[MAX_CODE + 1] = {0};
 	unsigned used = 0, k = 0;
 
 	for (unsigned i = 0; i < n; i++) {

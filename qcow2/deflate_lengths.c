@@ -7,8 +7,9 @@
 
 enum { PRECODE_MAX = 7 };
 
-static const uint8_t precode_order[DEFLATE_PRECODES] = { 16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15 };
-static const uint8_t precode_extra[DEFLATE_PRECODES] = { [16] = 2, [17] = 3, [18] = 7 };
+static const uint8_t precode_order[DEFLATE_PRECODES] = {
+	16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
+static const uint8_t precode_extra[DEFLATE_PRECODES] = {[16] = 2, [17] = 3, [18] = 7};
 
 /* One length, `run` times. */
 static void add_run(struct deflate_lengths *l, uint32_t *freq, unsigned len, unsigned run)
@@ -31,10 +32,11 @@ static void add_run(struct deflate_lengths *l, uint32_t *freq, unsigned len, uns
 	}
 }
 
-uint64_t deflate_make_lengths(struct deflate_lengths *l, const struct deflate_code *litlen, const struct deflate_code *dist)
+uint64_t deflate_make_lengths(struct deflate_lengths *l, const struct deflate_code *litlen,
+	const struct deflate_code *dist)
 {
 	uint8_t len[DEFLATE_MAX_LENGTHS];
-	uint32_t freq[DEFLATE_PRECODES] = { 0 };
+	uint32_t freq[DEFLATE_PRECODES] = {0};
 	uint64_t bits = 3 + 5 + 5 + 4;
 
 	for (l->litlens = DEFLATE_LITLENS; l->litlens > 257 && litlen[l->litlens - 1].len == 0; l->litlens--)
@@ -51,7 +53,8 @@ uint64_t deflate_make_lengths(struct deflate_lengths *l, const struct deflate_co
 		add_run(l, freq, len[i], run);
 	}
 	deflate_build_code(freq, DEFLATE_PRECODES, PRECODE_MAX, l->precode);
-	for (l->precodes = DEFLATE_PRECODES; l->precodes > 4 && l->precode[precode_order[l->precodes - 1]].len == 0; l->precodes--)
+	for (l->precodes = DEFLATE_PRECODES; l->precodes > 4 && l->precode[precode_order[l->precodes - 1]].len == 0;
+		l->precodes--)
 		;
 	for (unsigned i = 0; i < DEFLATE_PRECODES; i++)
 		bits += (uint64_t)freq[i] * (l->precode[i].len + precode_extra[i]);
