@@ -60,7 +60,9 @@ static void parse(const struct cli *c, int argc, char **argv, struct create_args
 
 static int fail(const struct cli *c, const struct create_args *a, const struct error *e)
 {
-	return cli_error(c, "%s: %s", a->name, e->msg);
+	size_t len = strlen(a->name);
+	bool named = strncmp(e->msg, a->name, len) == 0 && e->msg[len] == ':'; /* by what failed to write it */
+	return named ? cli_fail(c, e) : cli_error(c, "%s: %s", a->name, e->msg);
 }
 
 /* Puts together what -o and the other options say. */

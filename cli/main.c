@@ -5,8 +5,10 @@
  */
 #include "cli/cli.h"
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <libgen.h>
+#include <unistd.h>
 
 const struct cli_command *const cli_commands[] = {
 	&cli_check,
@@ -103,8 +105,19 @@ static const struct cli_command *find_command(const char *name)
 	return NULL;
 }
 
+/* An image opened as descriptor 1 or 2 would get what is printed. Where one is missing comes one that cannot be written. */
+static void hold_standard_descriptors(void)
+{
+	int fd = open("/dev/null", O_RDONLY);
+	while (fd >= 0 && fd <= STDERR_FILENO)
+		fd = dup(fd);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
+	hold_standard_descriptors();
 	static char unnamed[] = "qsnap", *no_args[] = {unnamed, NULL};
 	if (argc < 1) {
 		argc = 1;

@@ -68,12 +68,16 @@ struct plan {
 	uint64_t unit;  /* jobs begin and end at its multiples: the target's cluster, or 4 KiB */
 	uint64_t job_bytes;
 	unsigned backing_depth; /* -B: layers from here on are the target's backing file; UINT32_MAX: it has none */
-	unsigned absent_depth;  /* -B: what no layer has down to here is left to it; zeros of a short layer above are not */
-	bool write_zeros;    /* -S 0: no skipping */
+	unsigned
+		absent_depth; /* -B: what no layer has down to here is left to it; zeros of a short layer above are not */
+	bool write_zeros;     /* -S 0: no skipping */
 	struct share *share; /* several states: what earlier ones have; NULL: one state */
 	bool clone;          /* JOB_CLONE is worth a try */
 	uint64_t clone_align;
 	uint64_t pos; /* where the next job begins */
+	/* --salvage: whom to tell of metadata that cannot be read; NULL: that is an error */
+	const struct convert_opts *salvage;
+	uint64_t lost, lost_to; /* bytes behind such metadata; how far they are counted */
 };
 
 /* 1: *job describes the next range; 0: all planned; -1: metadata cannot be read. */

@@ -185,7 +185,7 @@ int pipeline_run(struct work *w, unsigned threads, uint64_t done_before, uint64_
 		.result = result,
 		.started_ns = now_ns(),
 		.err = e};
-	w->plan->pos = 0;
+	w->plan->pos = w->plan->lost = w->plan->lost_to = 0;
 	int r = start(&p, threads, e);
 	if (r == 0) {
 		run(&p);
@@ -195,6 +195,7 @@ int pipeline_run(struct work *w, unsigned threads, uint64_t done_before, uint64_
 		}
 		r = p.failed ? -1 : 0;
 	}
+	result->salvaged_errors += (unsigned)div_round_up(w->plan->lost, 4096);
 	pool_free(p.pool);
 	free_jobs(&p);
 	return r;

@@ -8,6 +8,7 @@
 /* A skip or clone run at least this long ends a data job early; shorter ones travel inside it. */
 static const uint64_t long_run = 256 << 10;
 static const uint64_t clone_max = 1ull << 30; /* so that progress moves and cancelling is heard */
+static const uint64_t salvage_max = 64 << 20; /* each step asks for all up to there again */
 
 static struct source *plan_source(struct plan *p, uint64_t pos)
 {
@@ -15,6 +16,51 @@ static struct source *plan_source(struct plan *p, uint64_t pos)
 		if (pos < p->sources[i].start + p->sources[i].len)
 			return &p->sources[i];
 	return NULL;
+}
+
+/* Damage to a layer's map hides whole clusters of it. */
+static uint64_t smallest_cluster(const struct chain *chain)
+{
+	uint64_t size = 1 << 30;
+	for (unsigned i = 0; i < chain->count; i++)
+		if (chain->layers[i].q)
+			size = min_u64(size, chain->layers[i].q->g.cluster_size);
+	return size;
+}
+
+/* Tells of a range once, though it may be planned twice. */
+static void tell_lost(struct plan *p, uint64_t pos, uint64_t len, const struct error *why)
+{
+	char text[sizeof why->msg + 80];
+	if (pos + len <= p->lost_to)
+		return;
+	if (p->salvage->warn && (!p->lost_to || pos > p->lost_to)) {
+		snprintf(text, sizeof text, "%s: zeros from guest offset 0x%llx on", why->msg, (unsigned long long)pos);
+		p->salvage->warn(p->salvage->warn_ctx, text);
+	}
+	p->lost += pos + len - max_u64(pos, p->lost_to);
+	p->lost_to = pos + len;
+}
+
+/* walk_extent for --salvage: where metadata cannot be read there are zeros, as far as that is so. */
+static void salvage_extent(struct plan *p, struct source *s, uint64_t from, uint64_t end, struct extent *x)
+{
+	uint64_t step = smallest_cluster(s->chain), to = from;
+	struct error why, ignored;
+	end = min_u64(end, from + salvage_max);
+	if (walk_extent(s->walk, from, end, x, &why) == 0)
+		return;
+	while (to < end) {
+		/* not further than one cluster: what lies behind it may be what is wrong */
+		uint64_t next = min_u64(align_down(to, step) + step, end);
+		if (walk_extent(s->walk, to, next, x, &ignored) == 0)
+			break;
+		to = next;
+	}
+	if (to == from)
+		return;
+	*x = (struct extent){.start = from, .len = to - from, .kind = EXTENT_ZERO};
+	tell_lost(p, s->start + (from - s->skip), x->len, &why);
 }
 
 /* The extent at `pos` of the target's guest space; what rounds a source up to whole sectors reads as zeros. */
@@ -26,7 +72,10 @@ static int plan_extent(struct plan *p, uint64_t pos, uint64_t end, struct extent
 		*x = (struct extent){.start = pos, .len = source_end - in_source, .kind = EXTENT_ABSENT};
 		return 0;
 	}
-	if (walk_extent(s->walk, in_source, min_u64(source_end, s->end), x, e) < 0)
+	source_end = min_u64(source_end, s->end);
+	if (p->salvage)
+		salvage_extent(p, s, in_source, source_end, x);
+	else if (walk_extent(s->walk, in_source, source_end, x, e) < 0)
 		return err_prefix(e, "%s", s->chain->layers[0].path);
 	x->start = pos;
 	return 0;

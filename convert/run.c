@@ -141,6 +141,7 @@ static void set_up_work(struct conversion *c)
 	c->plan.clone = c->plan.unit % 4096 == 0 && !c->plan.share && !o->compress && !o->no_reflink &&
 			c->create.prealloc == PREALLOC_OFF && !c->plan.write_zeros;
 	c->plan.clone_align = 4096;
+	c->plan.salvage = o->salvage ? o : NULL;
 	c->threads = direct && o->threads ? max_u64(o->threads, 4) : o->threads;
 }
 

@@ -26,11 +26,14 @@ static int stream_qcow2(struct conversion *c, struct io *out, struct error *e)
 	struct progress cancel_only = {.cancel = shown ? shown->cancel : NULL};
 	if (!twice)
 		quiet.progress = &cancel_only;
+	quiet.warn = NULL;
 	c->work.opts = &quiet;
+	c->plan.salvage = c->opts->salvage ? &quiet : NULL;
 	int r = pass_qcow2(c, &dry, e);
 	io_close(nowhere);
 	c->work.opts = c->opts;
-	c->result->read_bytes = 0;
+	c->plan.salvage = c->opts->salvage ? c->opts : NULL;
+	c->result->read_bytes = c->result->salvaged_errors = 0;
 	if (r < 0)
 		return -1;
 	struct qcow2_pass wet = {.file = out,

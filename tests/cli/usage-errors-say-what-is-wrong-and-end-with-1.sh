@@ -62,6 +62,15 @@ fails 1 "a new image in place of its backing file" "$QSNAP" create -f qcow2 -b t
 says "The new image would replace"
 ok "... which is still there" "$QSNAP" check top.qcow2
 
+# with its standard descriptors closed a program gets 1 and 2 for its files: nothing that is printed may end up in them
+printf x >source
+truncate -s 512 source
+: >target
+truncate -s 512 target
+# shellcheck disable=SC2016
+fails 1 "closed standard descriptors" sh -c '"$0" convert -n --hash md5 -p -f raw -O raw source target <&- >&- 2>&-' "$QSNAP"
+ok "... and the target has the source's bytes" cmp source target
+
 ok "options may follow operands" "$QSNAP" info a -f raw
 ok "an option may be abbreviated" "$QSNAP" info --form raw --out json a
 ok "-- ends the options" "$QSNAP" info -f raw -- a

@@ -256,6 +256,39 @@ def salvage():
     same_files(out, theirs)
 
 
+def salvage_maps(options):
+    """Where tables are broken: zeros there, the rest whole, as qemu-img does it."""
+    image, out, theirs = path("tables.qcow2"), path("salvaged"), path("theirs.raw")
+    qemu.remove(image, out)
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", image, "8M")
+    qemu_io(image, ["write -c -P 2 1M 64k", "write -P 1 0 1M", "write -P 1 1088k 7104k"])
+    with open(image, "r+b") as file:
+        file.seek(40)
+        l1 = int.from_bytes(file.read(8), "big")
+        file.seek(l1 + 8)
+        l2 = int.from_bytes(file.read(8), "big") & ((1 << 56) - 512)
+        file.seek(l2 + 7 * 8)
+        file.write(((1 << 63) + 0x1234).to_bytes(8, "big"))  # inside the second table: not cluster-aligned
+        file.seek(l1 + 2 * 8)
+        file.write(((1 << 63) + (1 << 50)).to_bytes(8, "big"))  # the third table: beyond the file
+    qsnap("convert", "-O", "raw", image, out, want=1)
+    if os.path.exists(out):
+        raise Wrong("damage was taken for an image")
+    for kind in ("raw", "qcow2"):
+        qemu.remove(out)
+        done = qsnap("convert", "-f", "qcow2", "-O", kind, "--salvage", *(options if kind == "qcow2" else ()), image, out)
+        if "513 unreadable places" not in done.err or "entry 7 (guest offset 0x207000)" not in done.err:
+            raise Wrong(f"{done}")
+        with open(flat(out, "-f", kind), "rb") as file:
+            got = file.read()
+        want = bytearray(b"\1" * (8 * MIB))
+        want[MIB:MIB + 65536] = b"\2" * 65536
+        want[2 * MIB + 7 * 4096:2 * MIB + 8 * 4096] = bytes(4096)
+        want[4 * MIB:6 * MIB] = bytes(2 * MIB)
+        if got != want:
+            raise Wrong(f"{kind}: other bytes")
+
+
 def recompressed_equal(codec):
     """Passed through or compressed again: the same disk."""
     source, again = path("c.qcow2"), path("c2.qcow2")
@@ -298,6 +331,8 @@ report.test("convert -l of a disk with two", snapshot_of_other_size, False)
 report.test("convert --bitmaps", bitmaps)
 report.test("convert --keep-snapshots", kept_snapshots)
 report.test("convert --salvage", salvage)
+for extra in ([], ["-c"]):
+    report.test(f"convert --salvage {' '.join(extra)} with broken tables", salvage_maps, extra)
 for name in ("zlib", "zstd"):
     report.test(f"convert -c of {name} clusters", recompressed_equal, name)
 report.finish()
