@@ -127,6 +127,8 @@ bool cli_parse_output(const struct cli *c, const char *text); /* true: json; usa
 uint64_t cli_parse_size(const struct cli *c, const char *what, const char *text);
 uint64_t cli_parse_size_between(const struct cli *c, const char *what, const char *text, uint64_t min, uint64_t max);
 unsigned cli_parse_number(const struct cli *c, const char *what, const char *text, unsigned min, unsigned max);
+/* The path of a target, without "file:"; message and exit(1) for other protocols. Points into `name`. */
+const char *cli_target_path(const struct cli *c, const char *name);
 
 struct cli_cache { /* -t, -T */
 	bool direct, dsync, no_sync;

@@ -344,7 +344,7 @@ static int parse(struct request *r, int argc, char **argv)
 	}
 	if (argc - optind < 2)
 		cli_usage_error(r->cli, "Must specify image file name");
-	r->opts.target = argv[argc - 1];
+	r->opts.target = cli_target_path(r->cli, argv[argc - 1]);
 	r->opts.source_count = (unsigned)(argc - 1 - optind);
 	return -1;
 }

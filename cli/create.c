@@ -6,10 +6,9 @@
 
 #include <getopt.h>
 #include <inttypes.h>
-#include <sys/stat.h>
 
 struct create_args {
-	const char *name;
+	const char *name, *path; /* as given; without "file:" */
 	const char *format, *backing, *backing_format;
 	struct cli_option_list list;
 	uint64_t size;
@@ -56,6 +55,9 @@ static void parse(const struct cli *c, int argc, char **argv, struct create_args
 		a->name = "create";
 	if (!a->name)
 		cli_usage_error(c, "Expecting image file name");
+	a->path = image_plain_path(a->name, &e);
+	if (!a->path)
+		exit(cli_error(c, "%s: %s", a->name, e.msg));
 }
 
 static int fail(const struct cli *c, const struct create_args *a, const struct error *e)
@@ -96,8 +98,8 @@ static int collect(struct create_args *a, struct image_create *create, struct er
 static int confine(const struct cli *c, const struct create_args *a, const struct image_create *create)
 {
 	struct error e;
-	AUTO_FREE char *backing = create->backing_name ? image_backing_path(a->name, create->backing_name, &e) : NULL;
-	struct cli_access access[3] = {{.path = a->name, .write = true}};
+	AUTO_FREE char *backing = create->backing_name ? image_backing_path(a->path, create->backing_name, &e) : NULL;
+	struct cli_access access[3] = {{.path = a->path, .write = true}};
 	unsigned n = 1;
 	if (backing)
 		access[n++] = (struct cli_access){.path = backing};
@@ -112,24 +114,8 @@ static int open_backing(const struct cli *c, const struct create_args *a, const 
 	struct chain_opts opts = {.lock = IO_LOCK_READ, .untrusted = c->untrusted};
 	if (create->backing_format && image_format_parse(create->backing_format, &opts.format, e) < 0)
 		return -1;
-	AUTO_FREE char *path = image_backing_path(a->name, create->backing_name, e);
+	AUTO_FREE char *path = image_backing_path(a->path, create->backing_name, e);
 	return path ? chain_open(out, path, &opts, e) : -1;
-}
-
-/* The new image would replace a file that it is to be read through. */
-static bool is_layer(const char *name, const struct chain *chain)
-{
-	struct io_identity id;
-	struct stat st;
-	if (stat(name, &st) < 0)
-		return false;
-	for (unsigned i = 0; i < chain->count; i++) {
-		if (!io_file_identity(chain->layers[i].file, &id))
-			continue;
-		if (S_ISBLK(st.st_mode) ? id.dev == st.st_rdev && !id.ino : id.dev == st.st_dev && id.ino == st.st_ino)
-			return true;
-	}
-	return false;
 }
 
 /* A backing file must be there (unless -u), must have its format told, and gives the size when nothing else does. */
@@ -145,7 +131,8 @@ static int look_at_backing(const struct cli *c, struct create_args *a, struct im
 			       : err_set(e, ERR_USAGE, "Backing file specified without backing format");
 	if (opened < 0)
 		return err_set(e, why.code, "%s\nCould not open backing image.", why.msg);
-	if (backing && is_layer(a->name, backing))
+	if (backing && (chain_find_file(backing, a->path) >= 0 ||
+			       (create->data_file && chain_find_file(backing, create->data_file) >= 0)))
 		return err_set(e, ERR_USAGE, "The new image would replace '%s' or a file below it",
 			create->backing_name);
 	if (backing && !a->has_size) {
@@ -159,7 +146,7 @@ static int write_image(const struct create_args *a, const struct image_create *c
 {
 	static const struct target_opts opts = {.sync_at_end = true};
 	struct target *target = NULL, *data = NULL;
-	int r = target_open(&target, a->name, &opts, e);
+	int r = target_open(&target, a->path, &opts, e);
 	if (r == 0 && create->data_file)
 		r = target_open(&data, create->data_file, &opts, e);
 	if (r == 0)

@@ -71,6 +71,7 @@ static void parse(const struct cli *c, int argc, char **argv, struct dd_args *a)
 		parse_operand(c, argv[i], a);
 	if (!a->in || !a->out)
 		exit(cli_error(c, "Must specify both input and output files"));
+	a->out = cli_target_path(c, a->out);
 }
 
 /* count is, as dd has it, the number of blocks copied; qemu-img counts them from the disk's start, and so do we under its name. */

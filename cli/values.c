@@ -47,6 +47,15 @@ unsigned cli_parse_number(const struct cli *c, const char *what, const char *tex
 	exit(1);
 }
 
+const char *cli_target_path(const struct cli *c, const char *name)
+{
+	struct error e;
+	const char *path = image_plain_path(name, &e);
+	if (!path)
+		exit(cli_fail(c, &e));
+	return path;
+}
+
 bool cli_parse_cache(const char *text, struct cli_cache *out)
 {
 	static const struct {

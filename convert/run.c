@@ -4,8 +4,6 @@
  * runs the passes that this takes, proves that the source held still, and only then gives the target its name.
  */
 #include <limits.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include "convert/internal.h"
 
@@ -48,36 +46,10 @@ static int open_sources(struct conversion *c, struct error *e)
 	return 0;
 }
 
-static struct io_identity stat_identity(const struct stat *st)
-{
-	if (S_ISBLK(st->st_mode))
-		return (struct io_identity){.dev = st->st_rdev};
-	return (struct io_identity){.dev = st->st_dev, .ino = st->st_ino};
-}
-
-static bool same_file(const struct io *io, const struct io_identity *id)
-{
-	struct io_identity its;
-	return io_file_identity(io, &its) && its.dev == id->dev && its.ino == id->ino;
-}
-
-/* The layer of a source that is the file `path`, or -1. */
-static int find_layer(const struct chain *chain, const char *path)
-{
-	struct stat st;
-	if (stat(path, &st) < 0)
-		return -1;
-	struct io_identity id = stat_identity(&st);
-	for (unsigned i = 0; i < chain->count; i++)
-		if (same_file(chain->layers[i].file, &id) || same_file(chain->layers[i].data, &id))
-			return (int)i;
-	return -1;
-}
-
 static int refuse_source_as_target(const struct conversion *c, const char *path, struct error *e)
 {
 	for (unsigned i = 0; path && i < c->plan.source_count; i++) {
-		int layer = find_layer(c->plan.sources[i].chain, path);
+		int layer = chain_find_file(c->plan.sources[i].chain, path);
 		if (layer >= 0)
 			return err_set(e, ERR_USAGE, "%s: the target is %s", path,
 				layer ? "a backing file of the source" : "the source itself");
@@ -102,7 +74,7 @@ static int plan_backing(struct conversion *c, struct error *e)
 	AUTO_FREE char *path = image_backing_path(strcmp(o->target, "-") ? o->target : "", c->create.backing_name, e);
 	if (!path)
 		return -1;
-	int layer = find_layer(chain, path);
+	int layer = chain_find_file(chain, path);
 	unsigned depth = layer > 0 ? (unsigned)layer : 1;
 	if (depth < chain->count)
 		c->plan.backing_depth = depth;

@@ -5,6 +5,8 @@
  */
 #include "qcow2/internal.h"
 
+#include <sys/stat.h>
+
 enum { DEFAULT_DEPTH = 200, MAX_DEPTH = 65535 };
 
 /* One chain while it is being opened. */
@@ -238,4 +240,21 @@ void chain_close(struct chain *c)
 void cleanup_chain(struct chain **c)
 {
 	chain_close(*c);
+}
+
+int chain_find_file(const struct chain *c, const char *path)
+{
+	struct stat st;
+	struct io_identity its;
+
+	if (stat(path, &st) < 0)
+		return -1;
+	uint64_t dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev, ino = S_ISBLK(st.st_mode) ? 0 : st.st_ino;
+	for (unsigned i = 0; i < c->count; i++) {
+		const struct layer *l = &c->layers[i];
+		if ((io_file_identity(l->file, &its) && its.dev == dev && its.ino == ino) ||
+			(l->data && io_file_identity(l->data, &its) && its.dev == dev && its.ino == ino))
+			return (int)i;
+	}
+	return -1;
 }

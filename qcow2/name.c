@@ -79,24 +79,35 @@ static bool is_scheme(const char *name, size_t len, const char *scheme)
 	return strlen(scheme) == len && memcmp(name, scheme, len) == 0;
 }
 
+const char *image_plain_path(const char *name, struct error *e)
+{
+	size_t n = image_name_scheme(name);
+
+	if (is_scheme(name, n, "file") || is_scheme(name, n, "host_device")) {
+		name += n + 1;
+	} else if (n || name[0] == ':') {
+		bool known = is_one_of(name, n, other_protocols, sizeof other_protocols / sizeof other_protocols[0]);
+		err_set(e, ERR_UNSUPPORTED, known ? "protocol '%.*s' is not supported" : "Unknown protocol '%.*s'",
+			(int)min_u64(n, 100), name);
+		return NULL;
+	}
+	if (name[0])
+		return name;
+	err_set(e, ERR_USAGE, "The file name is empty");
+	return NULL;
+}
+
 int image_name_parse(struct image_name *out, const char *name, struct error *e)
 {
 	size_t n = image_name_scheme(name);
 
 	*out = (struct image_name){0};
-	if (n == 0 && name[0] == ':')
-		return err_set(e, ERR_UNSUPPORTED, "Unknown protocol ''");
 	if (is_scheme(name, n, "json"))
 		return image_name_parse_json(out, name + n + 1, e);
-	if (is_scheme(name, n, "file") || is_scheme(name, n, "host_device"))
-		name += n + 1;
-	else if (n && is_one_of(name, n, other_protocols, sizeof other_protocols / sizeof other_protocols[0]))
-		return err_set(e, ERR_UNSUPPORTED, "protocol '%.*s' is not supported", (int)min_u64(n, 100), name);
-	else if (n)
-		return err_set(e, ERR_UNSUPPORTED, "Unknown protocol '%.*s'", (int)min_u64(n, 100), name);
-	if (!name[0])
-		return err_set(e, ERR_USAGE, "The file name is empty");
-	out->path = mem_strdup(name, e);
+	const char *path = image_plain_path(name, e);
+	if (!path)
+		return -1;
+	out->path = mem_strdup(path, e);
 	return out->path ? 0 : -1;
 }
 

@@ -115,6 +115,11 @@ int chain_open(struct chain **out, const char *name, const struct chain_opts *op
 void chain_close(struct chain *c); /* NULL is allowed */
 void cleanup_chain(struct chain **c);
 #define AUTO_CHAIN __attribute__((cleanup(cleanup_chain)))
+/* The uppermost layer that is read from the file or device `path`, by whatever name, also as its external data file; -1: none. */
+int chain_find_file(const struct chain *c, const char *path);
+/* The path in a name that can be no more than that, a target's: behind "file:" or "host_device:", or all of it. Points into
+ * `name`; NULL for another protocol and for no name. */
+const char *image_plain_path(const char *name, struct error *e);
 /* The absolute or relative file name that `backing` means when `of` names it; owned by the caller. */
 char *image_backing_path(const char *of, const char *backing, struct error *e);
 const char *image_format_name(enum image_format f); /* "raw", "qcow2" */

@@ -37,6 +37,22 @@ fails 1 "a format nobody knows" "$QSNAP" info -f frob a
 says "qsnap: Could not open 'a': Unknown driver 'frob'"
 fails 1 "a protocol" "$QSNAP" info nbd://localhost/x
 says "not supported"
+for target in nbd://localhost/x ssh:x rbd:a/b; do
+	fails 1 "a target over the network: $target" "$QSNAP" convert -f raw -O raw a "$target"
+	says "not supported"
+	fails 1 "... created" "$QSNAP" create -q "$target" 1M
+	says "not supported"
+done
+fails 1 "a target of a protocol nobody knows" "$QSNAP" convert -f raw -O raw a b:c
+says "Unknown protocol 'b'"
+fails 1 "a target without a name" "$QSNAP" dd -f raw if=a of=
+says "The file name is empty"
+ok "a target with file:" "$QSNAP" convert -f raw -O raw a file:b:c
+ok "... has the name behind it" cmp a b:c
+ok "... created" "$QSNAP" create -q file:b:d 1M
+ok "... is there" test -f b:d
+ok "a path with a colon" "$QSNAP" dd -f raw if=a of=./e:f
+ok "... is a path" cmp a e:f
 fails 1 "a missing image" "$QSNAP" info missing
 says "qsnap: Could not open 'missing': Could not open 'missing': No such file or directory"
 fails 1 "compare with one image" "$QSNAP" compare a
