@@ -22,10 +22,9 @@ enum { COUNTS_PAGE = 4096 /* clusters */, BIG_COUNT = 255 };
 
 /* One byte a cluster, in pages made when first touched; 255 means that the count is in `big`. */
 struct counts {
-	/* counted so far; one more than in the file when something refers to the tail of an odd end */
-	uint64_t clusters;
-	uint64_t room; /* clusters that may be counted */
-	uint64_t max;  /* where a count stops: what the image's refcounts can hold */
+	uint64_t clusters; /* the file's; one more when something refers to the tail of an odd end */
+	uint64_t room;     /* clusters that may be counted */
+	uint64_t max;      /* where a count stops: what the image's refcounts can hold */
 	uint8_t **pages;
 	uint64_t pages_left; /* how many more may be made */
 	struct big_count {
@@ -152,9 +151,8 @@ struct check {
 	uint64_t file_bytes;
 	uint64_t real_bytes; /* of them with blocks behind, as far as known */
 	uint64_t budget;     /* bytes of tables other than L2 tables that may still be read */
-	/* bytes of tables that may still be walked although they were walked for the same state before */
-	uint64_t aliases;
-	uint32_t walks; /* states walked: no honest L2 table has more references */
+	uint64_t aliases;    /* bytes of tables that may still be walked once more for the same state */
+	uint32_t walks;      /* states walked: no honest L2 table has more references */
 	struct counts counts;
 	uint64_t *reftable; /* host byte order */
 	uint64_t reftable_entries;
@@ -189,9 +187,12 @@ uint32_t check_run_length(const struct geometry *g, const uint8_t *table, uint32
 /* The first entry from `i` on that is not 0. */
 uint32_t check_skip_zeros(const struct geometry *g, const uint8_t *table, uint32_t i);
 
-/* Refcount table and blocks: read, count them, compare (qcow2/check_refcounts.c). */
+/* Refcount table and blocks: read, counted as clusters in use (qcow2/check_refcounts.c). */
 int check_reftable_load(struct check *c, struct error *e);
 int check_refblocks(struct check *c, struct error *e);
+/* Where the table says that the block with the cluster's refcount is; 0: nowhere. */
+uint64_t check_refblock_of(const struct check *c, uint64_t cluster);
+/* All stored refcounts against the counts (qcow2/check_compare.c). */
 int check_compare(struct check *c, struct error *e);
 /* The refcount stored for any cluster, one at a time: 0 found, -1 unknown since the block is unaligned or unreadable. */
 int check_stored(struct check *c, struct stored_cache *cache, uint64_t cluster, uint64_t *count);
