@@ -18,12 +18,14 @@ qemu-io -c 'write -q -P 1 1M 200k' top.qcow2
 "$peer" snapshot -c monday top.qcow2
 qemu-io -c 'write -q -P 2 2M 200k' top.qcow2
 
+# shellcheck disable=SC2016  # the marks of a code block
+examples() { sed -n '/^```sh$/,/^```$/p' "$TREE/README.md" | grep -v '^```'; }
 count=0
 while IFS= read -r line; do
 	case $line in '#'* | '') continue ;; esac
 	count=$((count + 1))
 	ok "$line" bash -o pipefail -c "$line"
-done < <(sed -n '/^```sh$/,/^```$/p' "$TREE/README.md" | grep -v '^```')
+done < <(examples)
 same "README.md has examples" "$((count > 10))" 1
 ok "the flattened disk is the chain's" "$peer" compare -q top.qcow2 disk.raw
 ok "... compressed, too" "$peer" compare -q top.qcow2 tight.qcow2
