@@ -40,7 +40,7 @@ struct job {
 	uint64_t guest, len;
 	enum piece_kind skip_as; /* SKIP: ABSENT or ZERO */
 	struct extent *extents;  /* start in the target's guest space */
-	unsigned extent_count;
+	unsigned extent_count, extent_room;
 	struct work *work;
 	uint8_t *own_buf;   /* NULL where the worker's own serves */
 	uint8_t *buf, *out; /* guest bytes; compressed streams */

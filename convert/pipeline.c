@@ -49,7 +49,8 @@ static int new_job(struct pipeline *p, struct job *j, struct error *e)
 	const struct work *w = p->work;
 	uint64_t bytes = w->plan->job_bytes;
 	j->work = p->work;
-	j->extents = malloc((bytes / 256 + 4) * sizeof *j->extents);
+	j->extent_room = (unsigned)(bytes / 256 + 4);
+	j->extents = malloc(j->extent_room * sizeof *j->extents);
 	j->pieces = malloc((bytes / min_u64(w->granule, 4096) + 2) * sizeof *j->pieces);
 	if (!j->extents || !j->pieces)
 		return err_set(e, ERR_NO_MEMORY, "no memory for jobs of %llu bytes", (unsigned long long)bytes);

@@ -117,6 +117,9 @@ static int plan_data(struct plan *p, struct job *job, struct error *e)
 		bool at_unit = pos > job->guest && pos % p->unit == 0;
 		if (at_unit && (skip_span(p, &x) >= long_run || clone_span(p, &x) >= long_run))
 			break;
+		if (job->extent_count == job->extent_room)
+			return err_set(e, ERR_LIMIT, "more than %u extents within %llu bytes at guest offset 0x%llx",
+				job->extent_room, (unsigned long long)p->job_bytes, (unsigned long long)job->guest);
 		x.len = min_u64(x.len, end - pos);
 		job->extents[job->extent_count++] = x;
 		pos += x.len;
