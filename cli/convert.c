@@ -79,7 +79,7 @@ struct request {
 	struct snapshot_query query;
 	struct cli_option_list list;
 	const char *target_format, *target_cache, *backing, *backing_format;
-	bool quiet, flags_unsafe;
+	bool quiet;
 	bool have_sparse;
 	enum cli_progress_kind progress;
 };
@@ -311,7 +311,7 @@ static int convert(struct request *r)
 	struct cli_progress progress;
 	if (strcmp(r->opts.target, "-") == 0 && take_stdout(r, &e) < 0)
 		return cli_fail(c, &e);
-	cli_progress_begin(&progress, c, r->progress);
+	cli_progress_begin(&progress, c, r->quiet ? CLI_PROGRESS_NONE : r->progress);
 	r->opts.progress = &progress.base;
 	r->opts.warn = warn;
 	r->opts.warn_ctx = (void *)c;
@@ -364,6 +364,11 @@ static int run(struct cli *c, int argc, char **argv)
 	status = 1;
 	for (unsigned i = 0; i < r.opts.source_count; i++) {
 		sources[i].name = argv[optind + (int)i];
+		if (strcmp(sources[i].name, "-") == 0 && access("-", F_OK) < 0) {
+			cli_error(c, "Standard input cannot be a source: an image is not read from its beginning to "
+				     "its end");
+			goto out;
+		}
 		if (cli_source_opts(c, &r.source, sources[i].name, &r.query, &sources[i].open) < 0)
 			goto out;
 	}

@@ -105,6 +105,16 @@ static const struct cli_command *find_command(const char *name)
 	return NULL;
 }
 
+/* Commands of qemu-img that change an image, among others. */
+static bool is_foreign(const char *name)
+{
+	static const char *const names[] = {"amend", "bench", "bitmap", "commit", "rebase", "resize"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
 /* An image opened as descriptor 1 or 2 would get what is printed. Where one is missing comes one that cannot be written. */
 static void hold_standard_descriptors(void)
 {
@@ -135,6 +145,8 @@ int main(int argc, char **argv)
 	if (optind >= argc)
 		cli_usage_error(&c, "Not enough arguments");
 	const struct cli_command *cmd = find_command(argv[optind]);
+	if (!cmd && is_foreign(argv[optind]))
+		return cli_error(&c, "%s is not supported", argv[optind]);
 	if (!cmd)
 		cli_usage_error(&c, "Command not found: %s", argv[optind]);
 	c.command = cmd;

@@ -57,6 +57,21 @@ static int refuse_source_as_target(const struct conversion *c, const char *path,
 	return 0;
 }
 
+/* A backing file that cannot be opened would make a target that cannot be. *layer: which one of the source's it is, or -1. */
+static int look_at_backing(const struct conversion *c, int *layer, struct error *e)
+{
+	const struct convert_opts *o = c->opts;
+	struct chain_opts opts = {.no_backing = true, .inspect = true, .lock = o->sources[0].open.lock};
+	AUTO_CHAIN struct chain *backing = NULL;
+	AUTO_FREE char *path = image_backing_path(strcmp(o->target, "-") ? o->target : "", c->create.backing_name, e);
+	if (!path || (c->create.backing_format && image_format_parse(c->create.backing_format, &opts.format, e) < 0))
+		return -1;
+	if (chain_open(&backing, path, &opts, e) < 0)
+		return err_prefix(e, "Could not open backing file of '%s'", o->target);
+	*layer = chain_find_file(c->plan.sources[0].chain, backing->layers[0].path);
+	return 0;
+}
+
 /* -B: which layers the target's backing file stands for. One that is a layer of the source: that one and all below; any other
  * is taken at the user's word to show what the source's own backing file shows, as far as that one reaches. Zeros where a
  * layer above it ends early are the source's own (FORMAT.md §10.4). Without -B all is copied, also when the image of -n has a
@@ -71,10 +86,9 @@ static int plan_backing(struct conversion *c, struct error *e)
 		return err_set(e, ERR_USAGE,
 			"Having a backing file for the target makes no sense when concatenating multiple input images");
 	const struct chain *chain = c->plan.sources[0].chain;
-	AUTO_FREE char *path = image_backing_path(strcmp(o->target, "-") ? o->target : "", c->create.backing_name, e);
-	if (!path)
+	int layer;
+	if (look_at_backing(c, &layer, e) < 0)
 		return -1;
-	int layer = chain_find_file(chain, path);
 	unsigned depth = layer > 0 ? (unsigned)layer : 1;
 	if (depth < chain->count)
 		c->plan.backing_depth = depth;

@@ -7,6 +7,10 @@ says "qsnap: Not enough arguments"
 says "Try 'qsnap --help' for more information"
 fails 1 "an unknown command" "$QSNAP" frobnicate
 says "qsnap: Command not found: frobnicate"
+for sub in amend bench bitmap commit rebase resize; do
+	fails 1 "$sub" "$QSNAP" $sub a
+	says "qsnap: $sub is not supported"
+done
 fails 1 "an unknown global option" "$QSNAP" --frobnicate
 fails 1 "a global -T" "$QSNAP" -T enable=x info a
 says "not supported"
@@ -86,6 +90,14 @@ truncate -s 512 target
 # shellcheck disable=SC2016
 fails 1 "closed standard descriptors" sh -c '"$0" convert -n --hash md5 -p -f raw -O raw source target <&- >&- 2>&-' "$QSNAP"
 ok "... and the target has the source's bytes" cmp source target
+
+fails 1 "standard input as source" "$QSNAP" convert - target
+says "Standard input cannot be a source"
+fails 1 "a backing file that is not there" "$QSNAP" convert -f raw -O qcow2 -B missing -F qcow2 source overlay
+says "Could not open backing file of 'overlay': Could not open 'missing': Could not open 'missing': No such file or directory"
+same "... leaves no target" "$(ls overlay 2>&1 | grep -c 'No such')" 1
+ok "-q silences -p" "$QSNAP" convert -p -q -f raw source target
+same "... wholly" "$(cat out err)" ""
 
 ok "options may follow operands" "$QSNAP" info a -f raw
 ok "an option may be abbreviated" "$QSNAP" info --form raw --out json a

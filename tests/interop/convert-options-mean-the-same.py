@@ -40,6 +40,10 @@ def flat(source, *options):
 def over_a_backing_file(below, output_options=()):
     base, middle, top = chain()
     backing = {"base": base, "middle": middle}[below]
+    if "-c" in output_options:  # a layer of the source is known by whatever name
+        out = path("named.qcow2")
+        qsnap("convert", "-O", "qcow2", "-B", "file:" + backing, "-F", "qcow2", top, out)
+        same_files(flat(out), (qemu_img("convert", "-O", "raw", top, path("want.raw")), path("want.raw"))[1])
     out, theirs = path("over.qcow2"), path("theirs.qcow2")
     qsnap("convert", "-f", "qcow2", "-O", "qcow2", "-B", os.path.basename(backing), "-F", "qcow2", *output_options, top, out)
     qemu_img("check", "-q", out)
