@@ -122,9 +122,10 @@ static void on_report(void *ctx, uint64_t done, uint64_t total)
 	show(p);
 }
 
+/* A wait for a pipe's reader is to end when the signal cancels, and only then. */
 static void catch_signal(int sig, void (*handler)(int))
 {
-	struct sigaction old, sa = {.sa_handler = handler, .sa_flags = SA_RESTART};
+	struct sigaction old, sa = {.sa_handler = handler, .sa_flags = handler == on_show ? SA_RESTART : 0};
 	sigemptyset(&sa.sa_mask);
 	/* What the caller told us to ignore (nohup) stays ignored. */
 	if (sigaction(sig, NULL, &old) == 0 && old.sa_handler == SIG_IGN)

@@ -83,6 +83,8 @@ int convert_to_stream(struct conversion *c, struct error *e)
 	if (o->keep_snapshots || o->bitmaps)
 		return err_set(e, ERR_USAGE, "a stream takes neither snapshots nor bitmaps");
 	int r = io_stream_fd(&pipe, o->stream_fd, "standard output", e);
+	if (r == 0 && o->progress)
+		pipe->cancel = o->progress->cancel;
 	if (r == 0 && o->hash)
 		r = hash_new(&hash, o->hash, e) < 0 ? -1 : hash_stream_new(&hashed, pipe, hash, e);
 	if (r == 0)

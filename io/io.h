@@ -159,6 +159,8 @@ struct io_stream {
 	const struct io_stream_ops *ops;
 	uint64_t pos; /* bytes appended so far */
 	char *name;
+	const atomic_bool
+		*cancel; /* may be set by a signal while an append waits for its reader: ERR_CANCELLED; may be NULL */
 };
 
 int io_stream_append(struct io_stream *s, const void *buf, size_t len, struct error *e);

@@ -38,7 +38,10 @@ void io_stream_close(struct io_stream *s)
 
 static int write_all(struct fd_stream *f, const uint8_t *p, size_t len, struct error *e)
 {
+	const atomic_bool *cancel = f->stream.cancel;
 	while (len) {
+		if (cancel && atomic_load_explicit(cancel, memory_order_relaxed))
+			return err_set(e, ERR_CANCELLED, "cancelled");
 		ssize_t n = write(f->fd, p, min_u64(len, IO_CALL_MAX));
 		if (n < 0 && errno == EAGAIN) {
 			/* Somebody else made the descriptor non-blocking; it is shared with them, so it stays so. */

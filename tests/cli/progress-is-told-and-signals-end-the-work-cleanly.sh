@@ -44,6 +44,14 @@ for signal in INT TERM HUP; do
 	same "... the old target is as it was" "$(cat target)" old
 	same "... and nothing lies beside it" "$(ls)" "$(printf '%s\n' err large.raw old out target)"
 done
+exec 9> >(sleep 3)
+"$QSNAP" convert -f raw -O raw large.raw - >&9 2>err &
+pid=$!
+sleep 0.3
+kill -TERM $pid
+wait $pid
+same "SIGTERM ends a wait for a pipe that nobody reads" $? 143
+exec 9>&-
 (
 	trap '' HUP
 	slow >out 2>err
