@@ -149,6 +149,8 @@ static int write_image(const struct create_args *a, const struct image_create *c
 	int r = target_open(&target, a->path, &opts, e);
 	if (r == 0 && create->data_file)
 		r = target_open(&data, create->data_file, &opts, e);
+	if (r == 0 && data && target_same(target, data))
+		r = err_set(e, ERR_USAGE, "%s: the image cannot be its own data file", a->name);
 	if (r == 0)
 		r = image_create_run(create, target_io(target), data ? target_io(data) : NULL, e);
 	if (r == 0 && data)

@@ -143,7 +143,11 @@ static int open_targets(struct conversion *c, struct error *e)
 		return -1;
 	c->new_file = target_is_new(c->target);
 	/* a data file's name is taken from the current folder, not from the image's (FORMAT.md §11) */
-	return c->create.data_file ? target_open(&c->data_target, c->create.data_file, &o->target_opts, e) : 0;
+	if (c->create.data_file && target_open(&c->data_target, c->create.data_file, &o->target_opts, e) < 0)
+		return -1;
+	return c->data_target && target_same(c->target, c->data_target)
+		       ? err_set(e, ERR_USAGE, "%s: the image cannot be its own data file", o->target)
+		       : 0;
 }
 
 static int to_file(struct conversion *c, struct error *e)

@@ -68,8 +68,10 @@ static int read_extent(struct work *w, struct worker *k, struct job *job, const 
 	job->read_bytes += x->len;
 	if (reader_read(k->reader, x, 0, to, x->len, e) == 0)
 		return 0;
-	if (!w->opts->salvage)
-		return err_prefix(e, "%s: guest offset %llu", x->file->name, (unsigned long long)x->start);
+	if (!w->opts->salvage) /* the message names the file; a compressed cluster's the place, too */
+		return x->kind == EXTENT_COMPRESSED
+			       ? -1
+			       : err_prefix(e, "guest offset 0x%llx", (unsigned long long)x->start);
 	read_salvaging(k, x, to, job);
 	return 0;
 }

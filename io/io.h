@@ -187,8 +187,9 @@ struct target_opts {
 	bool sync_at_end; /* all but -t unsafe: fsync of file and folder before the final name */
 };
 int target_open(struct target **out, const char *path, const struct target_opts *opts, struct error *e);
-struct io *target_io(struct target *t);     /* borrowed */
-bool target_is_new(const struct target *t); /* the io reads zeros everywhere and starts empty */
+struct io *target_io(struct target *t);                           /* borrowed */
+bool target_same(const struct target *a, const struct target *b); /* one file, or one name for two new ones */
+bool target_is_new(const struct target *t);                       /* the io reads zeros everywhere and starts empty */
 int target_commit(struct target *t, struct error *e);
 void target_close(struct target *t); /* without a commit before: nothing is left behind; NULL is allowed */
 /* An unnamed temporary file in `dir` (NULL: TMPDIR, else /var/tmp), mode 0600. */

@@ -166,6 +166,16 @@ struct io *target_io(struct target *t)
 	return t->io;
 }
 
+bool target_same(const struct target *a, const struct target *b)
+{
+	struct stat sa, sb;
+	if (!a->is_new || !b->is_new)
+		return a->is_new == b->is_new && fstat(io_file_fd(a->io), &sa) == 0 &&
+		       fstat(io_file_fd(b->io), &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+	return strcmp(a->name, b->name) == 0 && fstat(a->temporary.dir_fd, &sa) == 0 &&
+	       fstat(b->temporary.dir_fd, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
 bool target_is_new(const struct target *t)
 {
 	return t->is_new;

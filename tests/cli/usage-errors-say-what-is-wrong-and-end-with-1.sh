@@ -91,6 +91,13 @@ truncate -s 512 target
 fails 1 "closed standard descriptors" sh -c '"$0" convert -n --hash md5 -p -f raw -O raw source target <&- >&- 2>&-' "$QSNAP"
 ok "... and the target has the source's bytes" cmp source target
 
+for there in no yes; do
+	fails 1 "convert to an image that is its own data file ($there file there)" \
+		"$QSNAP" convert -f raw -O qcow2 -o data_file=./own source own
+	fails 1 "create of one" "$QSNAP" create -f qcow2 -o data_file="$PWD/own" own 1M
+	same "... leaves it as it was" "$(cat own 2>&1 | tail -c 4)" "$([ $there = yes ] && echo old || echo ory)"
+	echo old >own
+done
 fails 1 "standard input as source" "$QSNAP" convert - target
 says "Standard input cannot be a source"
 fails 1 "a backing file that is not there" "$QSNAP" convert -f raw -O qcow2 -B missing -F qcow2 source overlay
