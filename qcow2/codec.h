@@ -24,7 +24,7 @@ int codec_decompress(struct codec *c, const void *src, size_t src_len, void *dst
 
 enum {
 	CODEC_FASTEST = -1,
-	CODEC_DEFAULT = 0, /* the fastest whose output is no larger than qemu-img's */
+	CODEC_DEFAULT = 0, /* the fastest whose output is no larger than qemu-img's; depends on max_cluster */
 	CODEC_DEFLATE_MAX_LEVEL = 12,
 	CODEC_ZSTD_MAX_LEVEL = 19,
 };

@@ -74,7 +74,7 @@ static inline void index_at(struct deflate_finder *f, const uint8_t *base, const
 }
 
 /* Makes the bytes p..end of a match findable: its beginning and its end, in fixed numbers, since a loop over all of it costs
- * more than it finds. */
+ * more than it finds. Text is content with fewer. */
 static inline void index_match(struct deflate_finder *f, const uint8_t *base, const uint8_t *p, const uint8_t *end,
 	unsigned short_bytes)
 {
@@ -82,7 +82,7 @@ static inline void index_match(struct deflate_finder *f, const uint8_t *base, co
 	index_at(f, base, p + 2, short_bytes);
 	if (end - p > 3)
 		index_at(f, base, p + 3, short_bytes);
-	if (end - p > 8) {
+	if (short_bytes == 3 && end - p > 8) {
 		for (int i = 4; i < 7; i++)
 			index_at(f, base, p + i, short_bytes);
 		index_at(f, base, end - 3, short_bytes);
