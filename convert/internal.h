@@ -130,17 +130,25 @@ struct sink {
 	uint64_t written, cloned;
 };
 
-/* Raw bytes at their guest offset. `ordered`: only the planner's thread writes, ascending (a stream). `zeros_needed`: the target
+/* Writes into the page cache of one file exclude each other in the kernel, where the one that waits burns its processor. So the
+ * planner's thread writes such files alone, and workers read meanwhile. Devices and O_DIRECT take writes from all. */
+static inline bool sink_one_writer(const struct io *io)
+{
+	return !(io->caps & (IO_DIRECT | IO_IS_DEVICE));
+}
+
+/* Raw bytes at their guest offset. `ordered`: ascending (a stream); gaps become zeros by themselves. `zeros_needed`: the target
  * does not read as zeros by itself. `copy_range`: clone jobs use copy_file_range. */
 struct raw_sink_opts {
-	bool ordered, zeros_needed, copy_range, set_size;
+	bool ordered, one_writer, zeros_needed, copy_range, set_size;
 };
 int sink_raw_new(struct sink **out, struct io *target, const struct raw_sink_opts *opts, struct error *e);
 /* A new qcow2 image through a writer. */
 struct qcow2_sink_opts {
 	struct io *data; /* where guest data goes: the file, or its external data file */
 	uint64_t cluster_size;
-	bool ordered;       /* a stream, or a dry run of one: bytes are written at commit */
+	bool ordered; /* a stream, or a dry run of one: bytes are written at commit, each piece before the next is placed */
+	bool one_writer;    /* bytes are written at commit, a job at a time */
 	bool layout_only;   /* no bytes at all, only the writer's calls */
 	bool external_data; /* the last cluster is not filled up */
 	bool copy_range;

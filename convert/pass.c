@@ -26,6 +26,7 @@ int pass_raw(struct conversion *c, struct io *io, bool ordered, struct error *e)
 {
 	const struct convert_opts *o = c->opts;
 	struct raw_sink_opts so = {.ordered = ordered,
+		.one_writer = ordered || sink_one_writer(io),
 		.zeros_needed = !c->new_file && !o->target_is_zero,
 		.copy_range = o->copy_range,
 		.set_size = !(io->caps & IO_IS_DEVICE)};
@@ -66,6 +67,7 @@ int pass_qcow2(struct conversion *c, const struct qcow2_pass *p, struct error *e
 	struct qcow2_sink_opts so = {.data = p->data ? p->data : p->file,
 		.cluster_size = c->create.cluster_size,
 		.ordered = p->ordered,
+		.one_writer = sink_one_writer(p->data ? p->data : p->file),
 		.layout_only = p->layout_only,
 		.external_data = p->data != NULL,
 		.copy_range = c->opts->copy_range,

@@ -12,7 +12,7 @@ struct qcow2_sink {
 	struct writer *writer;
 	struct io *data;
 	struct share *share;
-	bool ordered, external_data, copy_range, layout_only;
+	bool ordered, one_writer, external_data, copy_range, layout_only;
 	uint64_t cluster_size;
 	atomic_ullong written;
 };
@@ -106,7 +106,9 @@ static int commit_data(struct qcow2_sink *s, struct job *job, struct error *e)
 	}
 	if (s->share && job->kind == JOB_DATA && note_places(s, job, e) < 0)
 		return -1;
-	return bytes && !s->ordered;
+	if (s->ordered || !bytes)
+		return 0;
+	return s->one_writer ? write_pieces(s, job->pieces, job->piece_count, e) : 1;
 }
 
 static int commit_clone(struct qcow2_sink *s, struct job *job, struct error *e)
@@ -178,6 +180,7 @@ int sink_qcow2_new(struct sink **out, struct writer *writer, const struct qcow2_
 	s->writer = writer;
 	s->data = opts->data;
 	s->ordered = opts->ordered;
+	s->one_writer = opts->one_writer;
 	s->layout_only = opts->layout_only;
 	s->external_data = opts->external_data;
 	s->copy_range = opts->copy_range;

@@ -62,7 +62,7 @@ static int raw_commit(struct sink *base, struct job *job, struct error *e)
 		return raw_clone(s, job, e);
 	if (job->kind == JOB_SKIP)
 		return job->skip_as == PIECE_ZERO ? raw_zero(s, job->guest, job->len, e) : 0;
-	return s->opts.ordered ? raw_write_pieces(s, job, e) : 0;
+	return s->opts.one_writer ? raw_write_pieces(s, job, e) : 0;
 }
 
 static int raw_finish(struct sink *base, uint64_t total, struct error *e)
@@ -83,14 +83,14 @@ static const struct sink_ops placed_ops = {.place = raw_place,
 	.commit = raw_commit,
 	.finish = raw_finish,
 	.close = raw_close};
-static const struct sink_ops ordered_ops = {.commit = raw_commit, .finish = raw_finish, .close = raw_close};
+static const struct sink_ops committed_ops = {.commit = raw_commit, .finish = raw_finish, .close = raw_close};
 
 int sink_raw_new(struct sink **out, struct io *target, const struct raw_sink_opts *opts, struct error *e)
 {
 	struct raw_sink *s = mem_calloc(1, sizeof *s, "sink", e);
 	if (!s)
 		return -1;
-	s->base.ops = opts->ordered ? &ordered_ops : &placed_ops;
+	s->base.ops = opts->one_writer ? &committed_ops : &placed_ops;
 	s->target = target;
 	s->opts = *opts;
 	*out = &s->base;
