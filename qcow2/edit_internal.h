@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of the editor share (FORMAT.md §12.4).
+ *
+ * Three things hold at any moment, so that a commit may happen at any moment: refcounts in memory are at least the references in
+ * memory and on disk; an L2 entry in memory points only to data that was given to the file; a reference that was taken
+ * away is counted until the commit after it (edit_drop).
+ */
+#ifndef QSNAP_QCOW2_EDIT_INTERNAL_H
+#define QSNAP_QCOW2_EDIT_INTERNAL_H
+
+#include "qcow2/edit.h"
+#include "qcow2/internal.h"
+
+/* ---- tables in memory (qcow2/edit_cache.c) ---- */
+
+enum table_kind { TABLE_L2, TABLE_REFBLOCK };
+struct table {
+	uint64_t host;
+	uint8_t *bytes; /* cluster_size */
+	enum table_kind kind;
+	bool fresh;                    /* nothing on disk points to it yet */
+	uint32_t dirty_from, dirty_to; /* bytes that disk does not have yet; equal: none */
+	unsigned pins;
+	uint64_t used; /* when it was last asked for */
+	struct table *next_in_bucket;
+};
+struct table_cache {
+	struct table **buckets;
+	struct table **all;
+	size_t count, max, bucket_mask;
+	uint64_t clock;
+};
+/* The table at `host`, read if need be and pinned. May commit to make room. Give it back with table_put. */
+int table_get(struct edit *ed, enum table_kind kind, uint64_t host, struct table **out, struct error *e);
+/* The same for clusters just allocated: zeros, fresh, all dirty. */
+int table_new(struct edit *ed, enum table_kind kind, uint64_t host, struct table **out, struct error *e);
+void table_put(struct table *t);
+void table_dirty(struct table *t, uint32_t from, uint32_t to);
+/* Forgets the table at `host`, dirty or not, if it is there. */
+void table_forget(struct edit *ed, uint64_t host);
+/* Forgets all tables; all must be clean: edit_commit before. For operations that work on the file itself. */
+void tables_forget_all(struct edit *ed);
+int cache_init(struct edit *ed, size_t bytes, struct error *e);
+void cache_free(struct edit *ed);
+
+/* ---- the editor (qcow2/edit.c) ---- */
+
+struct run_of_clusters {
+	uint64_t host, clusters;
+};
+
+struct bits { /* one bit a host cluster, grows when set */
+	uint8_t *bytes;
+	uint64_t count;
+};
+
+struct edit_bitmaps; /* qcow2/edit_bitmap.c */
+
+struct edit {
+	struct layer *l;
+	struct qcow2 *q; /* its header is what the file has; changed by edit_put_header only */
+	struct io *file, *data, *backing;
+	struct geometry g;
+	bool has_data_file, changed, broken; /* broken: a write failed half-way; nothing more is written */
+	struct progress *progress;
+
+	/* tables that are always in memory, in host byte order */
+	uint64_t *l1;
+	uint32_t l1_entries;
+	uint32_t l1_dirty_from, l1_dirty_to; /* entries */
+	uint64_t *reftable;
+	uint64_t reftable_entries; /* as many as its clusters hold */
+	uint64_t reftable_dirty_from, reftable_dirty_to;
+
+	struct table_cache cache;
+	struct bits metadata; /* clusters that no data may be written to: header, tables of all kinds that are known */
+
+	uint64_t free_cursor;            /* host; below it no cluster is free */
+	uint64_t packed_at;              /* where the next compressed cluster may begin; 0: nowhere */
+	struct run_of_clusters *dropped; /* references to give up once the pointers are gone for good */
+	size_t dropped_count, dropped_room;
+	bool unflushed; /* data or tables were written since the last flush of the files */
+	bool committing;
+
+	struct reader *reader;
+	uint8_t *bounce; /* EDIT_BOUNCE bytes or a cluster, whichever is more */
+	size_t bounce_bytes;
+	struct codec *codec;
+	struct edit_bitmaps *bitmaps; /* NULL: there are none that follow our writes */
+};
+
+/* Before the first change of anything: what opening for writing changes in the header (unknown autoclear bits, bitmaps in use). */
+int edit_begin_change(struct edit *ed, struct error *e);
+/* Marks the image as corrupt and refuses all further writing: a table would have been overwritten. Returns -1. */
+int edit_mark_corrupt(struct edit *ed, uint64_t host, const char *what, struct error *e);
+/* Writes to the image file. edit_write_file refuses a range that holds metadata, edit_write_table is for metadata. */
+int edit_write_data(struct edit *ed, const void *buf, size_t len, uint64_t host, struct error *e);
+int edit_write_table(struct edit *ed, const void *buf, size_t len, uint64_t host, const char *what, struct error *e);
+/* Makes all that was written so far durable, data file included. */
+int edit_sync(struct edit *ed, struct error *e);
+
+/* ---- commit (qcow2/edit_commit.c) ----
+ * order: 1 data, fresh tables, refcounts; flush. 2 refcount table; flush. 3 L2 and L1 entries; flush. 4 dropped references
+ * are taken off the refcounts, in memory: the next commit writes them. */
+int edit_commit(struct edit *ed, struct error *e);
+
+/* ---- refcounts and allocation (qcow2/alloc.c, alloc_grow.c) ---- */
+
+/* The count of one cluster as it is in memory; 0 beyond what the table can describe. */
+int refs_get(struct edit *ed, uint64_t host, uint64_t *count, struct error *e);
+/* One more reference to each of `clusters` clusters; ERR_LIMIT when one is at the maximum: none is changed. */
+int refs_add(struct edit *ed, uint64_t host, uint64_t clusters, struct error *e);
+/* One less, after the next commit. Call it when the pointer is gone in memory. */
+int edit_drop(struct edit *ed, uint64_t host, uint64_t clusters, struct error *e);
+/* The host clusters of a compressed cluster, or the one of a normal. */
+int edit_drop_entry(struct edit *ed, const struct l2_entry *x, struct error *e);
+/* `clusters` neighbours that were free, now with a refcount of 1. May commit. */
+int alloc_clusters(struct edit *ed, uint64_t clusters, uint64_t *host, struct error *e);
+/* Between 1 and `want` neighbours, as many as come cheaply; for data. */
+int alloc_some(struct edit *ed, uint64_t want, uint64_t *host, uint64_t *got, struct error *e);
+/* `len` bytes for a compressed cluster, packed behind the one before; each host cluster that is touched counts one more. */
+int alloc_packed(struct edit *ed, uint32_t len, uint64_t *host, struct error *e);
+/* Makes the refcount table long enough for host clusters up to `end`. */
+int alloc_grow_table(struct edit *ed, uint64_t end, struct error *e);
+/* The refcount block of `host`, made when it is missing; *made tells. Pinned. */
+int refblock_for_write(struct edit *ed, uint64_t host, struct table **out, bool *made, struct error *e);
+
+void bits_set(struct bits *b, uint64_t first, uint64_t n, bool value, bool *failed);
+bool bits_any(const struct bits *b, uint64_t first, uint64_t n);
+
+/* ---- L1 and L2 (qcow2/edit_map.c) ---- */
+
+/* The L2 table of `guest` for reading; NULL in *out: there is none. Pinned. */
+int map_table(struct edit *ed, uint64_t guest, struct table **out, struct error *e);
+/* The same for writing: made or copied from a shared one (COPIED of its entries from the refcounts) when need be. */
+int map_table_for_write(struct edit *ed, uint64_t guest, struct table **out, struct error *e);
+/* The decoded entry of `guest` in its table (NULL: unallocated). */
+int map_entry(struct edit *ed, const struct table *t, uint64_t guest, struct l2_entry *out, struct error *e);
+void map_set(struct edit *ed, struct table *t, uint64_t guest, uint64_t raw, uint64_t bitmap);
+
+/* ---- header (qcow2/edit_header.c) ---- */
+
+/* Writes the bytes of the fixed header that differ from the file's, in one write within the first sector, and flushes before and
+ * after. q->h is then `h`. */
+int edit_put_header(struct edit *ed, const struct header *h, struct error *e);
+
+/* ---- bitmaps that follow our writes (qcow2/edit_bitmap.c) ---- */
+
+/* Reads the enabled bitmaps, marks all as in use; nothing when there are none. */
+int edit_bitmaps_begin(struct edit *ed, struct error *e);
+/* A guest range was changed. Memory only. */
+void edit_bitmaps_mark(struct edit *ed, uint64_t guest, uint64_t len);
+int edit_bitmaps_resize(struct edit *ed, uint64_t size, struct error *e);
+/* Writes what changed and marks all as no longer in use. */
+int edit_bitmaps_store(struct edit *ed, struct error *e);
+void edit_bitmaps_free(struct edit *ed);
+
+#endif
