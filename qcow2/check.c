@@ -182,23 +182,43 @@ static uint64_t real_bytes(const struct io *file)
 	return bytes && !(file->caps & IO_IS_DEVICE) ? min_u64(bytes, file->size) : file->size;
 }
 
-static int begin(struct check *c, struct error *e)
+int check_counts_begin(const struct check *c, struct counts *counts, struct error *e)
 {
 	/* A page of counts (4 KiB) stands for tables of 32 KiB when the image is dense; some hundred times less still passes. */
-	const uint64_t counts_limit = (64ull << 20) + 4 * c->real_bytes;
+	const uint64_t bytes_limit = (64ull << 20) + 4 * c->real_bytes;
 	const uint64_t clusters = geometry_clusters(c->g, c->file_bytes);
-	const unsigned threads = c->opts->threads;
 	if (clusters > INT_MAX)
 		return err_set(e, ERR_LIMIT, "a file of %llu clusters is more than can be checked",
 			(unsigned long long)clusters);
-	if (counts_init(&c->counts, clusters, refcount_max(c->g->refcount_order), counts_limit, e) < 0)
-		return -1;
-	c->job_count = threads ? threads + JOBS_SPARE : JOBS_SERIAL;
-	c->jobs = mem_calloc(c->job_count, sizeof *c->jobs, "windows of tables", e);
-	return c->jobs ? pool_new(&c->pool, threads, c->job_count, work, e) : -1;
+	return counts_init(counts, clusters, refcount_max(c->g->refcount_order), bytes_limit, e);
 }
 
-static void end(struct check *c)
+int check_begin(struct check *c, struct layer *l, const struct check_opts *opts, struct check_result *out,
+	struct error *e)
+{
+	const uint64_t real = real_bytes(l->file);
+	*c = (struct check){
+		.q = l->q,
+		.file = l->file,
+		.g = &l->q->g,
+		.opts = opts,
+		.out = out,
+		.data_file = l->q->h.incompatible & INCOMPAT_DATA_FILE,
+		.file_bytes = l->file->size,
+		.real_bytes = real,
+		.budget = BUDGET_BYTES + 4 * real,
+		.aliases = ALIAS_BYTES,
+		.progress_total = l->q->h.l1_entries,
+	};
+	*out = (struct check_result){.total_clusters = geometry_clusters(c->g, align_down(l->q->h.size, 512))};
+	c->job_count = opts->threads ? opts->threads + JOBS_SPARE : JOBS_SERIAL;
+	c->jobs = mem_calloc(c->job_count, sizeof *c->jobs, "windows of tables", e);
+	if (!c->jobs || check_counts_begin(c, &c->counts, e) < 0)
+		return -1;
+	return pool_new(&c->pool, opts->threads, c->job_count, work, e);
+}
+
+void check_end(struct check *c)
 {
 	pool_free(c->pool);
 	for (unsigned i = 0; c->jobs && i < c->job_count; i++) {
@@ -212,24 +232,10 @@ static void end(struct check *c)
 
 int qcow2_check(struct layer *l, const struct check_opts *opts, struct check_result *out, struct error *e)
 {
-	const uint64_t real = real_bytes(l->file);
-	struct check c = {
-		.q = l->q,
-		.file = l->file,
-		.g = &l->q->g,
-		.opts = opts,
-		.out = out,
-		.data_file = l->q->h.incompatible & INCOMPAT_DATA_FILE,
-		.file_bytes = l->file->size,
-		.real_bytes = real,
-		.budget = BUDGET_BYTES + 4 * real,
-		.aliases = ALIAS_BYTES,
-		.progress_total = l->q->h.l1_entries,
-	};
-	*out = (struct check_result){.total_clusters = geometry_clusters(c.g, align_down(l->q->h.size, 512))};
-	int rc = begin(&c, e);
+	struct check c;
+	int rc = check_begin(&c, l, opts, out, e);
 	if (rc == 0)
 		rc = check_all(&c, e);
-	end(&c);
+	check_end(&c);
 	return rc < 0 ? err_prefix(e, "%s", l->file->name) : 0;
 }

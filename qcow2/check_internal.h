@@ -165,6 +165,12 @@ struct check {
 	uint64_t progress_done, progress_total;
 };
 
+/* Counts, jobs and threads for a look at `l`; opts and out stay the caller's. check_end also after a failure. */
+int check_begin(struct check *c, struct layer *l, const struct check_opts *opts, struct check_result *out,
+	struct error *e);
+void check_end(struct check *c);
+/* Empty counts for the file's clusters, as check_begin makes them. */
+int check_counts_begin(const struct check *c, struct counts *counts, struct error *e);
 /* Counts a reference to `bytes` bytes at `host` (qcow2/check.c): what lies too far beyond the end is a finding instead. */
 int check_refer(struct check *c, uint64_t host, uint64_t bytes, uint64_t guest, struct error *e);
 /* Takes `bytes` from `budget` or `aliases`. */
@@ -172,6 +178,8 @@ int check_spend(struct check *c, uint64_t *budget, uint64_t bytes, const char *w
 
 /* One L1 and all below it: references and the state of each entry (qcow2/check_walk.c). */
 int check_walk(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active, struct error *e);
+/* The same without the clusters of the L1 itself. */
+int check_tree(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active, struct error *e);
 /* The COPIED bits of the active state against the stored refcounts (qcow2/check_copied.c). */
 int check_copied(struct check *c, struct error *e);
 /* Feeds an L1 to `work` and `commit`, window by window. */

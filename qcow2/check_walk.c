@@ -198,6 +198,11 @@ int check_l1(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active
 	return jobs_drain(c, e);
 }
 
+int check_tree(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active, struct error *e)
+{
+	return check_l1(c, l1_host, l1_entries, active, scan, apply, e);
+}
+
 int check_walk(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active, struct error *e)
 {
 	if (check_refer(c, l1_host, (uint64_t)l1_entries * 8, NOWHERE, e) < 0)
@@ -211,5 +216,5 @@ int check_walk(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool acti
 		c->walks++;
 	else if (check_spend(c, &c->aliases, (uint64_t)l1_entries * 8, "L1 tables", e) < 0)
 		return -1;
-	return check_l1(c, l1_host, l1_entries, active, scan, apply, e);
+	return check_tree(c, l1_host, l1_entries, active, e);
 }
