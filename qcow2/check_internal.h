@@ -55,6 +55,7 @@ enum event_code {
 	EVENT_L2_TABLE,   /* the table lies at `a`: a reference */
 	EVENT_CLUSTERS,   /* `b` host clusters from offset `a` are referred to, an offset that may be unaligned */
 	EVENT_COMPRESSED, /* `b` bytes at `a` are referred to */
+	EVENT_WRITE,      /* `b` bytes that belong at `a` were changed, at `entry` of the window */
 	EVENT_COMPARE,    /* cluster `a` has the stored refcount `b`, which seems not to be the number of references */
 	/* findings: what the three numbers are is in the text */
 	FOUND_L1_RESERVED,
@@ -125,7 +126,8 @@ struct check_job {
 	uint64_t first, end; /* comparing: clusters */
 	/* results */
 	uint64_t allocated, fragmented, compressed;
-	uint64_t highest; /* comparing: the last cluster with a stored refcount + 1, 0: none */
+	uint64_t highest;       /* comparing: the last cluster with a stored refcount + 1, 0: none */
+	uint64_t peak, peak_at; /* sweeping: the highest count that comes out, and its cluster */
 	struct stored_cache stored;
 	bool not_copied; /* an entry without COPIED that has a host cluster */
 	bool failed;
