@@ -60,14 +60,14 @@ static int check_snapshot(struct check *c, const struct qcow2_snapshot *s, struc
 	const struct place at = {s->entry.l1_offset, NOWHERE};
 	char id[64], name[64];
 	if (geometry_in_cluster(c->g, s->entry.l1_offset)) {
-		check_found_text(c, FINDING_CORRUPTION, at,
+		check_found_text(c, FOUND_SNAPSHOT_L1_UNALIGNED, at,
 			"ERROR snapshot %s (%s) l1_offset=%#llx: L1 table is not cluster aligned; snapshot table entry "
 			"corrupted",
 			printable(s->id, id), printable(s->name, name), (unsigned long long)s->entry.l1_offset);
 		return 0;
 	}
 	if (s->entry.l1_entries > QCOW2_MAX_L1_BYTES / 8) {
-		check_found_text(c, FINDING_CORRUPTION, at,
+		check_found_text(c, FOUND_SNAPSHOT_L1_TOO_LARGE, at,
 			"ERROR snapshot %s (%s) l1_size=%#x: L1 table is too large; snapshot table entry corrupted",
 			printable(s->id, id), printable(s->name, name), s->entry.l1_entries);
 		return 0;

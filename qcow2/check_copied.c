@@ -60,7 +60,7 @@ static int judge(struct check_job *j, struct error *e)
 		uint64_t count;
 		if (!host || stored_count(j, host >> g->cluster_bits, &count) < 0)
 			continue;
-		if (job_note(j, EVENT_TABLE, t->l1_index, 0, 0, e) < 0)
+		if (job_note(j, EVENT_TABLE, t->l1_index, i, 0, e) < 0)
 			return -1;
 		if ((count == 1) != ((t->raw & ENTRY_COPIED) != 0) &&
 			job_note(j, FOUND_L1_COPIED, t->raw, count, 0, e) < 0)

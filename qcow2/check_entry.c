@@ -100,7 +100,7 @@ static int scan_cluster(struct scan *s, uint32_t i, uint64_t raw, uint64_t bitma
 		return -1;
 	if (geometry_in_cluster(s->g, host)) {
 		bool data = s->g->subclusters > 1 ? (bitmap & L2_ALLOC_BITMAP) != 0 : !(raw & ENTRY_ZERO);
-		enum event_code code = data ? FOUND_DATA_UNALIGNED : FOUND_PREALLOCATED_UNALIGNED;
+		enum finding_code code = data ? FOUND_DATA_UNALIGNED : FOUND_PREALLOCATED_UNALIGNED;
 		if (job_note(j, code, host, 0, i, e) < 0)
 			return -1;
 	}

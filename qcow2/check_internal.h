@@ -49,45 +49,19 @@ bool counts_all_one(const struct counts *c, uint64_t first, uint64_t n);
 
 /* ---- events and findings (qcow2/check_report.c) ---- */
 
+/* What a job notes: a finding (enum finding_code; what the three numbers are is in the text), or one of these. */
 enum event_code {
-	/* not findings */
-	EVENT_TABLE,      /* from now on entries of the L2 table of L1 entry `a` */
-	EVENT_L2_TABLE,   /* the table lies at `a`: a reference */
+	EVENT_TABLE = FINDING_CODES, /* from now on entries of the L2 table of L1 entry `a`, the job's table `b` */
+	EVENT_L2_TABLE,              /* the table lies at `a`: a reference */
 	EVENT_CLUSTERS,   /* `b` host clusters from offset `a` are referred to, an offset that may be unaligned */
 	EVENT_COMPRESSED, /* `b` bytes at `a` are referred to */
 	EVENT_WRITE,      /* `b` bytes that belong at `a` were changed, at `entry` of the window */
 	EVENT_COMPARE,    /* cluster `a` has the stored refcount `b`, which seems not to be the number of references */
-	/* findings: what the three numbers are is in the text */
-	FOUND_L1_RESERVED,
-	FOUND_L1_UNALIGNED,
-	FOUND_L2_RESERVED,
-	FOUND_COMPRESSED_COPIED,
-	FOUND_COMPRESSED_DATA_FILE,
-	FOUND_COMPRESSED_BITMAP,
-	FOUND_BITMAP_BOTH,
-	FOUND_BITMAP_UNALLOCATED,
-	FOUND_PREALLOCATED_UNALIGNED,
-	FOUND_DATA_UNALIGNED,
-	FOUND_BEYOND_END,
-	FOUND_OVERFLOW,
-	FOUND_SNAPSHOTS_DATA_FILE,
-	FOUND_SNAPSHOT_INCOMPLETE,
-	FOUND_REFTABLE_RESERVED,
-	FOUND_REFBLOCK_UNALIGNED,
-	FOUND_REFBLOCK_OUTSIDE,
-	FOUND_REFBLOCK_SHARED,
-	FOUND_BITMAP_TABLE_ENTRY,
-	FOUND_NO_REFCOUNT,
-	FOUND_LEAK,
-	FOUND_TOO_LOW,
-	FOUND_L1_COPIED,
-	FOUND_L2_COPIED,
-	FOUND_UNREADABLE,
 };
 struct event {
 	uint64_t a, b;
 	uint32_t entry; /* index in the table of the last EVENT_TABLE */
-	enum event_code code;
+	uint32_t code;
 };
 
 #define NOWHERE UINT64_MAX
@@ -97,9 +71,11 @@ struct place {
 	uint64_t host, guest; /* NOWHERE: none */
 };
 /* Counts the finding and tells whoever listens. The numbers are those of the text. */
-void check_found(struct check *c, enum event_code code, struct place at, uint64_t x, uint64_t y, uint64_t z);
+void check_found(struct check *c, uint32_t code, struct place at, uint64_t x, uint64_t y, uint64_t z);
+/* The same for what has been, or will surely be, put right. */
+void check_fixed(struct check *c, uint32_t code, struct place at, uint64_t x, uint64_t y, uint64_t z);
 /* For the few findings with words of their own. */
-void check_found_text(struct check *c, enum finding_kind kind, struct place at, const char *fmt, ...) PRINTF_LIKE(4, 5);
+void check_found_text(struct check *c, enum finding_code code, struct place at, const char *fmt, ...) PRINTF_LIKE(4, 5);
 
 /* ---- jobs (qcow2/check_job.c) ---- */
 
@@ -139,7 +115,7 @@ struct check_job *job_next(struct check *c, struct error *e);
 void job_submit(struct check_job *j);
 /* Commits all that is under way. */
 int jobs_drain(struct check *c, struct error *e);
-int job_note(struct check_job *j, enum event_code code, uint64_t a, uint64_t b, uint32_t entry, struct error *e);
+int job_note(struct check_job *j, uint32_t code, uint64_t a, uint64_t b, uint32_t entry, struct error *e);
 
 /* ---- the check itself ---- */
 

@@ -48,7 +48,7 @@ int jobs_drain(struct check *c, struct error *e)
 	return 0;
 }
 
-int job_note(struct check_job *j, enum event_code code, uint64_t a, uint64_t b, uint32_t entry, struct error *e)
+int job_note(struct check_job *j, uint32_t code, uint64_t a, uint64_t b, uint32_t entry, struct error *e)
 {
 	if (j->event_count == j->event_room) {
 		size_t room = j->event_room ? j->event_room * 2 : 256;

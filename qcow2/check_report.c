@@ -35,6 +35,14 @@ static const struct {
 	[FOUND_OVERFLOW] = {FINDING_CORRUPTION, "ERROR: overflow cluster offset=0x%llx"},
 	[FOUND_SNAPSHOTS_DATA_FILE] = {FINDING_CORRUPTION, "ERROR %llu snapshots in image with data file"},
 	[FOUND_SNAPSHOT_INCOMPLETE] = {FINDING_CORRUPTION, "ERROR snapshot table entry %llu is incomplete"},
+	[FOUND_SNAPSHOT_L1_UNALIGNED] = {FINDING_CORRUPTION, ""},
+	[FOUND_SNAPSHOT_L1_TOO_LARGE] = {FINDING_CORRUPTION, ""},
+	[FOUND_SNAPSHOTS_TOO_MANY] = {FINDING_CORRUPTION, "Discarding %llu overhanging snapshots"},
+	[FOUND_SNAPSHOTS_TOO_BIG] = {FINDING_CORRUPTION,
+		"Discarding %llu overhanging snapshots (snapshot table is too big)"},
+	[FOUND_SNAPSHOT_EXTRA] = {FINDING_CORRUPTION,
+		"Discarding too much extra metadata in snapshot table entry %llu (%llu > %llu)"},
+	[FOUND_REFTABLE_UNUSABLE] = {FINDING_CORRUPTION, "ERROR refcount table at 0x%llx of %llu clusters is unusable"},
 	[FOUND_REFTABLE_RESERVED] = {FINDING_CORRUPTION, "ERROR refcount table entry %llu has reserved bits set"},
 	[FOUND_REFBLOCK_UNALIGNED] = {FINDING_CORRUPTION,
 		"ERROR refcount block %llu is not cluster aligned; refcount table entry corrupted"},
@@ -49,38 +57,72 @@ static const struct {
 		"ERROR OFLAG_COPIED L2 cluster: l1_index=%llu l1_entry=%llx refcount=%llu"},
 	[FOUND_L2_COPIED] = {FINDING_CORRUPTION, "ERROR OFLAG_COPIED data cluster: l2_entry=%llx refcount=%llu"},
 	[FOUND_UNREADABLE] = {FINDING_ERROR, "ERROR: I/O error reading %llu bytes of tables at 0x%llx"},
+	[NOTE_REBUILDING] = {FINDING_NOTE, "Rebuilding refcount structure"},
+	[NOTE_REBUILD_NEEDED] = {FINDING_NOTE, "ERROR need to rebuild refcount structures"},
 };
 
-static void count(struct check_result *out, enum finding_kind kind)
+static void count(struct check_result *out, enum finding_kind kind, bool repaired)
 {
 	if (kind == FINDING_LEAK)
-		out->leaks++;
+		*(repaired ? &out->leaks_fixed : &out->leaks) += 1;
 	else if (kind == FINDING_CORRUPTION)
-		out->corruptions++;
-	else
+		*(repaired ? &out->corruptions_fixed : &out->corruptions) += 1;
+	else if (kind == FINDING_ERROR)
 		out->check_errors++;
 }
 
-void check_found(struct check *c, enum event_code code, struct place at, uint64_t x, uint64_t y, uint64_t z)
+/* The first word is what a finding is, "ERROR" or "Leaked"; for one that is put right it is "Repairing". */
+static void word_of_repair(char *text, size_t cap)
 {
-	count(c->out, texts[code].kind);
-	if (!c->opts->found)
+	static const char word[] = "Repairing";
+	char *rest = strchr(text, ' ');
+	size_t len = rest ? strlen(rest) : 0;
+	if (strncmp(text, "ERROR", 5) != 0 && strncmp(text, "Leaked", 6) != 0)
 		return;
-	struct finding f = {.kind = texts[code].kind, .host = at.host, .guest = at.guest};
-	snprintf(f.text, sizeof f.text, texts[code].text, (unsigned long long)x, (unsigned long long)y,
-		(unsigned long long)z);
-	c->opts->found(c->opts->ctx, &f);
+	if (len + sizeof word > cap)
+		len = cap - sizeof word;
+	memmove(text + sizeof word - 1, rest, len);
+	text[sizeof word - 1 + len] = 0;
+	memcpy(text, word, sizeof word - 1);
 }
 
-void check_found_text(struct check *c, enum finding_kind kind, struct place at, const char *fmt, ...)
+static void tell(struct check *c, struct finding *f)
 {
-	va_list args;
-	count(c->out, kind);
+	if (f->repaired)
+		word_of_repair(f->text, sizeof f->text);
+	c->opts->found(c->opts->ctx, f);
+}
+
+static void found(struct check *c, uint32_t code, bool repaired, struct place at, const uint64_t n[3])
+{
+	count(c->out, texts[code].kind, repaired);
 	if (!c->opts->found)
 		return;
-	struct finding f = {.kind = kind, .host = at.host, .guest = at.guest};
+	struct finding f = {.code = code, .kind = texts[code].kind, .repaired = repaired, .host = at.host, .guest = at.guest};
+	snprintf(f.text, sizeof f.text, texts[code].text, (unsigned long long)n[0], (unsigned long long)n[1],
+		(unsigned long long)n[2]);
+	tell(c, &f);
+}
+
+void check_found(struct check *c, uint32_t code, struct place at, uint64_t x, uint64_t y, uint64_t z)
+{
+	found(c, code, false, at, (uint64_t[]){x, y, z});
+}
+
+void check_fixed(struct check *c, uint32_t code, struct place at, uint64_t x, uint64_t y, uint64_t z)
+{
+	found(c, code, true, at, (uint64_t[]){x, y, z});
+}
+
+void check_found_text(struct check *c, enum finding_code code, struct place at, const char *fmt, ...)
+{
+	va_list args;
+	count(c->out, texts[code].kind, false);
+	if (!c->opts->found)
+		return;
+	struct finding f = {.code = code, .kind = texts[code].kind, .host = at.host, .guest = at.guest};
 	va_start(args, fmt);
 	vsnprintf(f.text, sizeof f.text, fmt, args);
 	va_end(args);
-	c->opts->found(c->opts->ctx, &f);
+	tell(c, &f);
 }

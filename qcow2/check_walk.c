@@ -44,7 +44,7 @@ static int scan(struct check_job *j, struct error *e)
 	for (uint32_t i = 0; i < j->table_count; i++) {
 		const struct job_table *t = &j->tables[i];
 		const uint64_t host = t->raw & ENTRY_OFFSET_MASK;
-		if (job_note(j, EVENT_TABLE, t->l1_index, 0, 0, e) < 0)
+		if (job_note(j, EVENT_TABLE, t->l1_index, i, 0, e) < 0)
 			return -1;
 		if (t->raw & ENTRY_L1_RESERVED && job_note(j, FOUND_L1_RESERVED, t->raw, 0, 0, e) < 0)
 			return -1;
