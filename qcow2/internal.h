@@ -51,6 +51,30 @@ size_t image_name_scheme(const char *name);
 /* The format that a backing format name or a json: driver means. */
 int image_driver_parse(const char *driver, enum image_format *out, struct error *e);
 
+/* ---- some bytes of a table in memory (table_window.c) ---- */
+
+struct table_window {
+	uint8_t *buf; /* owned: free() */
+	size_t cap, len;
+	uint64_t host; /* of buf[0] */
+};
+int table_window_init(struct table_window *w, size_t cap, struct error *e);
+/* Reads on from `host` of a table that ends at `stop`. */
+int table_window_fill(struct table_window *w, struct io *file, uint64_t host, uint64_t stop, const char *what,
+	struct error *e);
+/* A pointer to the entry at `host` of a table that ends at `stop`, and how many bytes of whole entries follow it. */
+static inline int table_window_at(struct table_window *w, struct io *file, uint64_t host, uint64_t stop, size_t entry,
+	const char *what, const uint8_t **p, size_t *bytes, struct error *e)
+{
+	bool inside = host >= w->host && host - w->host + entry <= w->len;
+
+	if (!inside && table_window_fill(w, file, host, stop, what, e))
+		return -1;
+	*p = w->buf + (host - w->host);
+	*bytes = (size_t)min_u64(w->len - (host - w->host), stop - host) / entry * entry;
+	return 0;
+}
+
 /* ---- the map of one layer (layer_walk.c) ---- */
 
 enum run_kind {

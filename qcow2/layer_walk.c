@@ -5,16 +5,9 @@
  */
 #include "qcow2/internal.h"
 
-/* Some bytes of a table in memory. */
-struct window {
-	uint8_t *buf;
-	size_t cap, len;
-	uint64_t host; /* of buf[0] */
-};
-
 struct layer_walk {
 	const struct layer *l;
-	struct window l1, l2;
+	struct table_window l1, l2;
 	bool ask_holes; /* still to be found out whether it is worth it */
 	bool holes;     /* it is */
 	bool has_data_file;
@@ -24,30 +17,6 @@ struct layer_walk {
 };
 
 enum { L1_WINDOW = 4096 };
-
-/* A pointer to the entry at `host` of a table that ends at `stop`, and how many bytes of whole entries follow it. */
-static int window_at(struct window *w, struct io *file, uint64_t host, uint64_t stop, size_t entry, const char *what,
-	const uint8_t **p, size_t *bytes, struct error *e)
-{
-	bool inside = host >= w->host && host - w->host + entry <= w->len;
-
-	if (!inside) {
-		size_t need = (size_t)min_u64(w->cap, stop - host);
-		size_t want = need;
-
-		/* Tables that lie one behind the other are read many at once. */
-		if (host == w->host + w->len && host < file->size)
-			want = (size_t)max_u64(need, min_u64(w->cap, file->size - host));
-		w->len = 0;
-		if (io_read_exact(file, w->buf, want, host, what, e))
-			return -1;
-		w->host = host;
-		w->len = want;
-	}
-	*p = w->buf + (host - w->host);
-	*bytes = (size_t)min_u64(w->len - (host - w->host), stop - host) / entry * entry;
-	return 0;
-}
 
 /* The L2 table for `guest`. 0 = there is none up to *span_end. */
 static int l2_table(struct layer_walk *w, uint64_t guest, uint64_t limit, uint64_t *l2_host, uint64_t *span_end,
@@ -63,7 +32,7 @@ static int l2_table(struct layer_walk *w, uint64_t guest, uint64_t limit, uint64
 	*span_end = limit;
 	if (index >= q->l1_entries)
 		return 0;
-	if (window_at(&w->l1, q->file, q->l1_offset + index * 8, stop, 8, "L1 table", &p, &bytes, e))
+	if (table_window_at(&w->l1, q->file, q->l1_offset + index * 8, stop, 8, "L1 table", &p, &bytes, e))
 		return -1;
 	*span_end = (guest & ~(span - 1)) + span;
 	if (l1_entry_decode(&q->g, get_be64(p), l2_host, e))
@@ -202,7 +171,7 @@ static int window_run(struct layer_walk *w, uint64_t guest, uint64_t limit, stru
 		return 0;
 	}
 	at = l2_host + (uint64_t)index * entry;
-	if (window_at(&w->l2, q->file, at, l2_host + q->g.cluster_size, entry, "L2 table", &p, &bytes, e))
+	if (table_window_at(&w->l2, q->file, at, l2_host + q->g.cluster_size, entry, "L2 table", &p, &bytes, e))
 		return err_prefix(e, "guest offset 0x%llx", (unsigned long long)guest);
 	wanted = (size_t)(((limit - 1) >> q->g.cluster_bits) - (guest >> q->g.cluster_bits) + 1);
 	if (entries_run(w, p, (size_t)min_u64(bytes / entry, wanted), guest, out, e))
@@ -302,13 +271,6 @@ int layer_walk_run(struct layer_walk *w, uint64_t guest, uint64_t limit, struct 
 	return 0;
 }
 
-static int window_init(struct window *w, size_t cap, struct error *e)
-{
-	w->buf = mem_calloc(1, cap, "table window", e);
-	w->cap = cap;
-	return w->buf ? 0 : -1;
-}
-
 int layer_walk_new(struct layer_walk **out, const struct layer *l, size_t window, bool ask_holes, struct error *e)
 {
 	struct layer_walk *w;
@@ -323,7 +285,7 @@ int layer_walk_new(struct layer_walk **out, const struct layer *l, size_t window
 	if (l->q) {
 		w->has_data_file = l->q->h.incompatible & INCOMPAT_DATA_FILE;
 		w->copied_mask = w->has_data_file ? UINT64_MAX : ~ENTRY_COPIED;
-		if (window_init(&w->l1, L1_WINDOW, e) || window_init(&w->l2, window, e)) {
+		if (table_window_init(&w->l1, L1_WINDOW, e) || table_window_init(&w->l2, window, e)) {
 			layer_walk_free(w);
 			return -1;
 		}

@@ -78,6 +78,20 @@ int qcow2_snapshot_select(struct qcow2 *q, uint32_t index, struct error *e);
  * bytes on disk are the same as at selection. */
 int qcow2_snapshot_verify(struct qcow2 *q, struct error *e);
 
+/* One state of an image, for who looks at two of them: the active one, a snapshot (by its index), or what is selected. */
+struct qcow2_state {
+	uint64_t l1_offset;
+	uint32_t l1_entries; /* 0: nothing is allocated, all is left to the backing file */
+	uint64_t size;       /* virtual size, bytes */
+	int snapshot;        /* its index, -1: none */
+	uint8_t l1_digest[32];
+};
+void qcow2_state_active(const struct qcow2 *q, struct qcow2_state *out);
+int qcow2_state_of_snapshot(const struct qcow2 *q, uint32_t index, struct qcow2_state *out, struct error *e);
+void qcow2_state_selected(const struct qcow2 *q, struct qcow2_state *out);
+/* qcow2_snapshot_verify of a state; 0 when it is no snapshot. */
+int qcow2_state_verify(const struct qcow2 *q, const struct qcow2_state *state, struct error *e);
+
 /* ---- a backing chain (qcow2/chain.c, qcow2/name.c) ---- */
 
 struct layer {
@@ -143,6 +157,29 @@ int walk_new(struct walk **out, struct chain *c, unsigned below, unsigned flags,
  * as it is. Past the end of a shorter backing file: ABSENT with the depth of the layer above (FORMAT.md §10.4). */
 int walk_extent(struct walk *w, uint64_t start, uint64_t end, struct extent *out, struct error *e);
 void walk_free(struct walk *w);
+
+/* ---- what differs between two states of one image (qcow2/diff.c) ---- */
+
+enum diff_kind {
+	DIFF_DATA,    /* the image itself holds what `to` shows there */
+	DIFF_ZERO,    /* `to` reads as zeros there, by metadata alone */
+	DIFF_BACKING, /* `to` shows data of its backing file */
+	DIFF_GONE,    /* beyond the end of `to` */
+};
+struct diff_extent {
+	uint64_t start, end; /* guest */
+	enum diff_kind kind;
+	bool added; /* beyond the end of `from` */
+};
+struct diff;
+/* A cursor over the ranges that the two states of the top layer do not surely share: told from metadata, which knows that
+ * equal clusters are equal data, but not that different clusters are different data. Each L2 table is read once when asked
+ * in ascending order, and none that both states have; memory is a few windows. The states and the chain are borrowed. */
+int diff_new(struct diff **out, const struct chain *c, const struct qcow2_state *from, const struct qcow2_state *to,
+	struct error *e);
+/* 1: *out is the first such range in [start, limit), neighbours of one kind as one; 0: there is none. */
+int diff_next(struct diff *d, uint64_t start, uint64_t limit, struct diff_extent *out, struct error *e);
+void diff_free(struct diff *d); /* NULL is allowed */
 
 /* ---- bytes of extents (qcow2/reader.c): one per thread ---- */
 

@@ -213,20 +213,49 @@ static int l1_digest(struct io *file, uint64_t host, uint32_t entries, uint8_t d
 	return failed ? -1 : 0;
 }
 
-int qcow2_snapshot_select(struct qcow2 *q, uint32_t index, struct error *e)
+void qcow2_state_active(const struct qcow2 *q, struct qcow2_state *out)
+{
+	*out = (struct qcow2_state){.l1_offset = q->h.l1_offset,
+		.l1_entries = q->h.l1_entries,
+		.size = qcow2_whole_sectors(q->h.size),
+		.snapshot = -1};
+}
+
+int qcow2_state_of_snapshot(const struct qcow2 *q, uint32_t index, struct qcow2_state *out, struct error *e)
 {
 	const struct qcow2_snapshot *s = &q->snapshots[index];
 	/* Without a size of its own (version 2) the L1 may be that of a smaller disk; what it lacks is unallocated. */
 	uint64_t checked_size = s->entry.has_disk_size ? s->entry.disk_size : 0;
 
-	if (l1_table_check(&q->g, s->entry.l1_offset, s->entry.l1_entries, checked_size, e) ||
-		l1_digest(q->file, s->entry.l1_offset, s->entry.l1_entries, q->l1_digest, e))
+	*out = (struct qcow2_state){.l1_offset = s->entry.l1_offset,
+		.l1_entries = s->entry.l1_entries,
+		.size = s->disk_size,
+		.snapshot = (int)index};
+	if (l1_table_check(&q->g, out->l1_offset, out->l1_entries, checked_size, e) ||
+		l1_digest(q->file, out->l1_offset, out->l1_entries, out->l1_digest, e))
 		return err_prefix(e, "snapshot '%s'", s->name);
-	q->l1_offset = s->entry.l1_offset;
-	q->l1_entries = s->entry.l1_entries;
-	q->size = s->disk_size;
-	q->snapshot = (int)index;
 	return 0;
+}
+
+int qcow2_snapshot_select(struct qcow2 *q, uint32_t index, struct error *e)
+{
+	struct qcow2_state state;
+
+	if (qcow2_state_of_snapshot(q, index, &state, e))
+		return -1;
+	q->l1_offset = state.l1_offset;
+	q->l1_entries = state.l1_entries;
+	q->size = state.size;
+	q->snapshot = state.snapshot;
+	memcpy(q->l1_digest, state.l1_digest, sizeof q->l1_digest);
+	return 0;
+}
+
+void qcow2_state_selected(const struct qcow2 *q, struct qcow2_state *out)
+{
+	*out = (struct qcow2_state){
+		.l1_offset = q->l1_offset, .l1_entries = q->l1_entries, .size = q->size, .snapshot = q->snapshot};
+	memcpy(out->l1_digest, q->l1_digest, sizeof out->l1_digest);
 }
 
 static bool same_snapshot(const struct qcow2_snapshot *a, const struct qcow2_snapshot *b)
@@ -245,9 +274,9 @@ static bool list_has(const struct snapshot_list *list, const struct qcow2_snapsh
 }
 
 /* 0 still there, 1 the header changed under us: again, -1 gone or unreadable. */
-static int verify_once(const struct qcow2 *q, struct error *e)
+static int verify_once(const struct qcow2 *q, const struct qcow2_state *state, struct error *e)
 {
-	const struct qcow2_snapshot *s = &q->snapshots[q->snapshot];
+	const struct qcow2_snapshot *s = &q->snapshots[state->snapshot];
 	uint8_t before[QCOW2_HEADER_V3_BYTES], after[QCOW2_HEADER_V3_BYTES], digest[32];
 	struct snapshot_list list = {0};
 	struct header h;
@@ -264,21 +293,31 @@ static int verify_once(const struct qcow2 *q, struct error *e)
 	snapshot_list_free(&list);
 	if (!failed)
 		failed = l1_digest(q->file, s->entry.l1_offset, s->entry.l1_entries, digest, e);
-	if (!failed && memcmp(digest, q->l1_digest, sizeof digest) != 0)
+	if (!failed && memcmp(digest, state->l1_digest, sizeof digest) != 0)
 		failed = err_set(e, ERR_CHANGED, "the L1 table of snapshot '%s' changed while it was read", s->name);
 	if (header_read(q->file, after, &len, e))
 		return -1;
 	return memcmp(before, after, sizeof before) != 0 ? 1 : failed;
 }
 
-int qcow2_snapshot_verify(struct qcow2 *q, struct error *e)
+int qcow2_state_verify(const struct qcow2 *q, const struct qcow2_state *state, struct error *e)
 {
 	int again = 1;
 
+	if (state->snapshot < 0)
+		return 0;
 	for (unsigned i = 0; i < VERIFY_TRIES && again > 0; i++)
-		again = verify_once(q, e);
+		again = verify_once(q, state, e);
 	if (again > 0)
 		return err_set(e, ERR_CHANGED, "the header changed %d times while the snapshot was looked up",
 			VERIFY_TRIES);
 	return again;
+}
+
+int qcow2_snapshot_verify(struct qcow2 *q, struct error *e)
+{
+	struct qcow2_state state;
+
+	qcow2_state_selected(q, &state);
+	return qcow2_state_verify(q, &state, e);
 }
