@@ -22,14 +22,13 @@ struct table {
 	bool fresh;                    /* nothing on disk points to it yet */
 	uint32_t dirty_from, dirty_to; /* bytes that disk does not have yet; equal: none */
 	unsigned pins;
-	uint64_t used; /* when it was last asked for */
+	bool used; /* asked for since the hand came by */
 	struct table *next_in_bucket;
 };
 struct table_cache {
 	struct table **buckets;
 	struct table **all;
-	size_t count, max, bucket_mask;
-	uint64_t clock;
+	size_t count, max, bucket_mask, hand;
 };
 /* The table at `host`, read if need be and pinned. May commit to make room. Give it back with table_put. */
 int table_get(struct edit *ed, enum table_kind kind, uint64_t host, struct table **out, struct error *e);
@@ -50,10 +49,15 @@ struct run_of_clusters {
 	uint64_t host, clusters;
 };
 
-struct bits { /* one bit a host cluster, grows when set */
-	uint8_t *bytes;
-	uint64_t count;
+enum { BITS_PAGE_BYTES = 4096 };
+struct bits { /* a set of host clusters */
+	uint8_t **pages;
+	uint64_t page_count;
 };
+int bits_set(struct bits *b, uint64_t first, uint64_t n, struct error *e);
+void bits_clear(struct bits *b, uint64_t first, uint64_t n);
+bool bits_any(const struct bits *b, uint64_t first, uint64_t n);
+void bits_free(struct bits *b);
 
 struct edit_bitmaps; /* qcow2/edit_bitmap.c */
 
@@ -90,6 +94,11 @@ struct edit {
 	struct edit_bitmaps *bitmaps; /* NULL: there are none that follow our writes */
 };
 
+/* Reads L1 and refcount table again and finds out what metadata there is, after work on the file itself. ERR_CORRUPT when tables
+ * overlap or lie outside the file. */
+int edit_reload(struct edit *ed, struct error *e);
+/* Notes that clusters hold metadata from now on. */
+int edit_add_metadata(struct edit *ed, uint64_t host, uint64_t bytes, struct error *e);
 /* Before the first change of anything: what opening for writing changes in the header (unknown autoclear bits, bitmaps in use). */
 int edit_begin_change(struct edit *ed, struct error *e);
 /* Marks the image as corrupt and refuses all further writing: a table would have been overwritten. Returns -1. */
@@ -104,30 +113,35 @@ int edit_sync(struct edit *ed, struct error *e);
  * order: 1 data, fresh tables, refcounts; flush. 2 refcount table; flush. 3 L2 and L1 entries; flush. 4 dropped references
  * are taken off the refcounts, in memory: the next commit writes them. */
 int edit_commit(struct edit *ed, struct error *e);
+/* Its first part without the flush: all refcount blocks as they are in memory. */
+int edit_write_refblocks(struct edit *ed, struct error *e);
 
-/* ---- refcounts and allocation (qcow2/alloc.c, alloc_grow.c) ---- */
+/* ---- refcounts (qcow2/refs.c) ---- */
 
 /* The count of one cluster as it is in memory; 0 beyond what the table can describe. */
 int refs_get(struct edit *ed, uint64_t host, uint64_t *count, struct error *e);
-/* One more reference to each of `clusters` clusters; ERR_LIMIT when one is at the maximum: none is changed. */
-int refs_add(struct edit *ed, uint64_t host, uint64_t clusters, struct error *e);
-/* One less, after the next commit. Call it when the pointer is gone in memory. */
+/* One more reference to a cluster: 0 done, 1 its count is at the maximum (nothing has happened). */
+int refs_add(struct edit *ed, uint64_t host, struct error *e);
+/* One less for each cluster, after the next commit. Call it when the pointer is gone in memory. */
 int edit_drop(struct edit *ed, uint64_t host, uint64_t clusters, struct error *e);
-/* The host clusters of a compressed cluster, or the one of a normal. */
+/* What a cluster that is no longer mapped refers to: nothing, one host cluster, or those that a compressed one touches. */
 int edit_drop_entry(struct edit *ed, const struct l2_entry *x, struct error *e);
+/* For a commit: the counts go down in memory now. */
+int refs_drop_now(struct edit *ed, struct error *e);
+/* The refcount block of `host`, made when it is missing: *made, and then free clusters have to be looked for again, since the
+ * block took one. Pinned. */
+int refblock_for_write(struct edit *ed, uint64_t host, struct table **out, bool *made, struct error *e);
+
+/* ---- allocation (qcow2/alloc.c, alloc_grow.c) ---- */
+
 /* `clusters` neighbours that were free, now with a refcount of 1. May commit. */
 int alloc_clusters(struct edit *ed, uint64_t clusters, uint64_t *host, struct error *e);
-/* Between 1 and `want` neighbours, as many as come cheaply; for data. */
+/* Between 1 and `want` neighbours, the first that are free; for data. */
 int alloc_some(struct edit *ed, uint64_t want, uint64_t *host, uint64_t *got, struct error *e);
 /* `len` bytes for a compressed cluster, packed behind the one before; each host cluster that is touched counts one more. */
 int alloc_packed(struct edit *ed, uint32_t len, uint64_t *host, struct error *e);
-/* Makes the refcount table long enough for host clusters up to `end`. */
-int alloc_grow_table(struct edit *ed, uint64_t end, struct error *e);
-/* The refcount block of `host`, made when it is missing; *made tells. Pinned. */
-int refblock_for_write(struct edit *ed, uint64_t host, struct table **out, bool *made, struct error *e);
-
-void bits_set(struct bits *b, uint64_t first, uint64_t n, bool value, bool *failed);
-bool bits_any(const struct bits *b, uint64_t first, uint64_t n);
+/* Makes the refcount table long enough for the block of `host`. */
+int alloc_grow_table(struct edit *ed, uint64_t host, struct error *e);
 
 /* ---- L1 and L2 (qcow2/edit_map.c) ---- */
 
@@ -138,6 +152,18 @@ int map_table_for_write(struct edit *ed, uint64_t guest, struct table **out, str
 /* The decoded entry of `guest` in its table (NULL: unallocated). */
 int map_entry(struct edit *ed, const struct table *t, uint64_t guest, struct l2_entry *out, struct error *e);
 void map_set(struct edit *ed, struct table *t, uint64_t guest, uint64_t raw, uint64_t bitmap);
+
+/* Sets an entry and gives up what the old one referred to, unless the new one keeps the host cluster. */
+int edit_replace(struct edit *ed, struct table *t, uint64_t guest, uint64_t raw, uint64_t bitmap, struct error *e);
+
+/* ---- guest bytes ---- */
+
+int edit_check_range(const struct edit *ed, uint64_t guest, uint64_t len, struct error *e);
+/* Zeros past the end of the disk. */
+int edit_read_padded(struct edit *ed, void *buf, size_t len, uint64_t guest, struct error *e);
+/* With extended L2: as much of the range as lies in its first cluster (qcow2/edit_subclusters.c). */
+int edit_write_subclusters(struct edit *ed, struct table *t, const uint8_t *buf, uint64_t guest, uint64_t len,
+	uint64_t *done, struct error *e);
 
 /* ---- header (qcow2/edit_header.c) ---- */
 
