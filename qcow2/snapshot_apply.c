@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Going back to an internal snapshot, FORMAT.md §8.4 and §12.4. The new active L1 is a copy of the snapshot's, of the disk alone: VM
+ * state behind the disk's end is for whoever loads it, and would show as data once the disk grows.
+ *
+ * order: bitmaps marked as in use; the new L1 table with its refcount; flush. Refcounts of what the snapshot refers to and the active
+ * state does not, one higher, and COPIED cleared in the snapshot's L2 tables; flush. The header (L1 and size), one write; flush.
+ * Refcounts of what only the old state referred to, one lower; the old L1 is given up. What is active now is shared with the
+ * snapshot, all of it, so there is no COPIED bit to set.
+ */
+#include "qcow2/snapshot_edit.h"
+
+struct apply {
+	struct snapshot_edit s;
+	const struct qcow2_snapshot *to;
+	uint32_t entries, present; /* of the new L1; of them in the snapshot's */
+	bool new_table;            /* of snapshots: those without a size of their own get one */
+	uint64_t size;
+	uint64_t old_l1;
+	uint32_t old_entries;
+};
+
+/* Whether some snapshot says nothing of its size, so that its size is the header's. */
+static bool size_is_shared(const struct edit *ed)
+{
+	for (uint32_t i = 0; i < ed->q->snapshot_count; i++)
+		if (!ed->q->snapshots[i].entry.has_disk_size)
+			return true;
+	return false;
+}
+
+static int examine(struct apply *a, struct error *e)
+{
+	struct snapshot_edit *s = &a->s;
+	struct edit *ed = s->ed;
+	struct sweep_result r;
+	const uint64_t needed = geometry_l1_entries(&ed->g, a->to->disk_size);
+	if (needed > QCOW2_MAX_L1_BYTES / 8)
+		return err_set(e, ERR_LIMIT, "the disk of snapshot '%s' is too large", a->to->name);
+	a->size = a->to->disk_size;
+	a->entries = (uint32_t)max_u64(needed, 1);
+	a->present = (uint32_t)min_u64(a->to->entry.l1_entries, needed);
+	a->old_l1 = ed->q->h.l1_offset;
+	a->old_entries = ed->q->h.l1_entries;
+	a->new_table = a->size != ed->q->h.size && size_is_shared(ed);
+	if (a->new_table && snapshot_table_make(s, NOWHERE, NULL, e) < 0)
+		return -1;
+	if (trees_collect(&s->trees, a->to->entry.l1_offset, a->present, &s->up, e) < 0)
+		return err_prefix(e, "snapshot '%s'", a->to->name);
+	if (trees_collect(&s->trees, a->old_l1, a->old_entries, &s->down, e) < 0)
+		return -1;
+	if (trees_try(&s->trees, &s->up, &s->down, &r, e) < 0)
+		return -1;
+	if (r.peak > refcount_max(ed->g.refcount_order))
+		return err_set(e, ERR_LIMIT,
+			"the refcount of cluster %llu would be %llu, which refcounts of %u bits cannot hold; nothing "
+			"was "
+			"changed",
+			(unsigned long long)r.peak_at, (unsigned long long)r.peak, 1u << ed->g.refcount_order);
+	return 0;
+}
+
+static int prepare(struct apply *a, struct error *e)
+{
+	struct snapshot_edit *s = &a->s;
+	const uint64_t from = a->to->entry.l1_offset;
+	if (edit_begin_change(s->ed, e) < 0 || snapshot_edit_copy_l1(s, from, a->present, a->entries, e) < 0 ||
+		(a->new_table && snapshot_table_place(s, e) < 0) || snapshot_edit_settle(s, e) < 0)
+		return -1;
+	s->ed->unflushed = true;
+	if (trees_raise(&s->trees, &s->up, &s->down, e) < 0)
+		return -1;
+	return trees_copied(&s->trees, from, a->present, false, e);
+}
+
+/* The new table as the editor holds it, made before the switch so that nothing can fail after it. */
+static uint64_t *load_l1(struct apply *a, struct error *e)
+{
+	uint64_t *l1 = mem_calloc(a->entries, sizeof *l1, "L1 table", e);
+	if (!l1 || io_read(a->s.ed->file, l1, (size_t)a->entries * 8, a->s.l1_host, e) < 0) {
+		free(l1);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < a->entries; i++)
+		l1[i] = get_be64(&l1[i]);
+	return l1;
+}
+
+static int switch_l1(struct apply *a, bool *switched, struct error *e)
+{
+	struct edit *ed = a->s.ed;
+	struct header h = ed->q->h;
+	h.size = a->size;
+	h.l1_offset = a->s.l1_host;
+	h.l1_entries = a->entries;
+	uint64_t *l1 = load_l1(a, e);
+	if (!l1)
+		return -1;
+	*switched = !a->new_table;
+	if ((a->new_table ? snapshot_table_switch(&a->s, &h, switched, e) : edit_put_header(ed, &h, e)) < 0) {
+		free(l1);
+		return -1;
+	}
+	free(ed->l1);
+	ed->l1 = l1;
+	ed->l1_entries = a->entries;
+	ed->l1_dirty_from = ed->l1_dirty_to = 0;
+	ed->q->l1_offset = h.l1_offset;
+	ed->q->l1_entries = h.l1_entries;
+	ed->q->size = ed->l->size = qcow2_whole_sectors(h.size);
+	return 0;
+}
+
+static int finish(struct apply *a, struct error *e)
+{
+	struct snapshot_edit *s = &a->s;
+	struct sweep_result r;
+	s->ed->unflushed = true;
+	if (trees_lower(&s->trees, &s->up, &s->down, &r, e) < 0)
+		return -1;
+	snapshot_edit_freed(s, &r);
+	return edit_drop(s->ed, a->old_l1, geometry_clusters(&s->ed->g, (uint64_t)a->old_entries * 8), e);
+}
+
+static int apply(struct apply *a, struct error *e)
+{
+	bool switched = false;
+	if (examine(a, e) < 0)
+		return -1;
+	const uint64_t old_size = a->s.ed->q->size;
+	if (prepare(a, e) < 0 || switch_l1(a, &switched, e) < 0) {
+		if (!switched)
+			snapshot_edit_undo(&a->s);
+		return -1;
+	}
+	if (a->size != old_size && edit_bitmaps_resize(a->s.ed, a->size, e) < 0)
+		return -1;
+	edit_bitmaps_mark(a->s.ed, 0, a->size);
+	return finish(a, e);
+}
+
+int edit_snapshot_apply(struct edit *ed, uint32_t index, unsigned threads, struct error *e)
+{
+	if (snapshot_edit_index(ed, index, e) < 0)
+		return -1;
+	struct apply a = {.to = &ed->q->snapshots[index]};
+	int rc = snapshot_edit_begin(&a.s, ed, threads, e);
+	if (rc == 0)
+		rc = apply(&a, e);
+	snapshot_edit_end(&a.s);
+	return rc;
+}
