@@ -50,6 +50,7 @@ struct run_of_clusters {
 };
 
 enum { BITS_PAGE_BYTES = 4096 };
+struct edit_bitmaps;
 struct bits { /* a set of host clusters */
 	uint8_t **pages;
 	uint64_t page_count;
@@ -58,8 +59,6 @@ int bits_set(struct bits *b, uint64_t first, uint64_t n, struct error *e);
 void bits_clear(struct bits *b, uint64_t first, uint64_t n);
 bool bits_any(const struct bits *b, uint64_t first, uint64_t n);
 void bits_free(struct bits *b);
-
-struct edit_bitmaps; /* qcow2/edit_bitmap.c */
 
 struct edit {
 	struct layer *l;
@@ -171,12 +170,35 @@ int edit_write_subclusters(struct edit *ed, struct table *t, const uint8_t *buf,
  * after. q->h is then `h`. */
 int edit_put_header(struct edit *ed, const struct header *h, struct error *e);
 
-/* ---- bitmaps that follow our writes (qcow2/edit_bitmap.c) ---- */
+/* ---- bitmaps that follow our writes (qcow2/edit_bitmap.c, edit_bitmap_store.c) ----
+ *
+ * The flag "in use" is in the file from before the first change until all is stored, so a crash loses bitmaps and never
+ * leaves one that is wrong. What is marked so already is left alone: it is inconsistent. */
 
-/* Reads the enabled bitmaps, marks all as in use; nothing when there are none. */
+struct edit_bitmap {
+	uint32_t index;      /* in q->bitmaps */
+	uint64_t entry_host; /* of its directory entry */
+	uint64_t *table;     /* raw entries, host byte order */
+	uint32_t entries;
+	uint8_t *bits, *touched; /* `entries` clusters of bits; a byte for each cluster that changed */
+};
+struct edit_bitmaps {
+	struct edit_bitmap *list;
+	uint32_t count;
+	uint64_t bytes; /* of bits, together */
+};
+/* Reads the enabled bitmaps and marks them as in use; nothing when there are none. */
 int edit_bitmaps_begin(struct edit *ed, struct error *e);
-/* A guest range was changed. Memory only. */
+/* Reads those too that are not enabled, and marks them: for what changes all of them. */
+int edit_bitmaps_load_all(struct edit *ed, struct error *e);
+/* The loaded bitmap `index` of q->bitmaps, NULL: inconsistent or not loaded. */
+struct edit_bitmap *edit_bitmaps_find(struct edit *ed, uint32_t index);
+/* A guest range was changed: memory only. */
 void edit_bitmaps_mark(struct edit *ed, uint64_t guest, uint64_t len);
+void edit_bitmap_set(struct edit *ed, struct edit_bitmap *b, uint64_t guest, uint64_t len);
+/* Sets the flags in the file, without a flush. */
+int edit_bitmap_flags(struct edit *ed, const struct edit_bitmap *b, uint32_t flags, struct error *e);
+/* The same when the disk becomes `size` bytes long; before the header says so. What is new is clean. */
 int edit_bitmaps_resize(struct edit *ed, uint64_t size, struct error *e);
 /* Writes what changed and marks all as no longer in use. */
 int edit_bitmaps_store(struct edit *ed, struct error *e);

@@ -90,6 +90,9 @@ static int make_table(struct edit *ed, uint64_t guest, uint64_t shared, struct t
 		bits_clear(&ed->metadata, host >> ed->g.cluster_bits, 1);
 		return -1;
 	}
+	/* Looking up refcounts may have committed, and written it before it was whole. */
+	t->fresh = true;
+	table_dirty(t, 0, ed->g.cluster_size);
 	set_l1(ed, index, host | ENTRY_COPIED);
 	if (shared && edit_drop(ed, shared, 1, e)) {
 		table_put(t);
