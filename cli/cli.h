@@ -145,13 +145,18 @@ struct cli_source {
 	bool force_share;     /* -U */
 	const char *snapshot; /* -l; NULL: the active state */
 };
+/* Takes -f, -T, -U and -l for the verbs whose rows have them so; false: another option. */
+bool cli_source_option(struct cli_source *s, int id, const char *arg);
 /* Fills chain options, --untrusted included. `query` receives the parsed -l. Prints and returns -1 on a bad value. */
 int cli_source_opts(const struct cli *c, const struct cli_source *s, const char *name, struct snapshot_query *query,
 	struct chain_opts *out);
 /* Opens; prints what went wrong, "Could not open 'NAME': ...", and returns -1. `opts` from cli_source_opts. */
 int cli_open(const struct cli *c, const char *name, const struct chain_opts *opts, struct chain **out);
-/* "snapshot.id=X,snapshot.name=Y" or X. The strings of *query live until the next call. */
-int cli_parse_snapshot(const char *text, struct snapshot_query *query, struct error *e);
+/* How a snapshot is named everywhere: "id=X", "name=X", or X for either; two candidates are an error then. Called as qemu-img: X,
+ * and the first that fits. *query points into `text`. */
+void cli_snapshot_name(const struct cli *c, const char *text, struct snapshot_query *query);
+/* The same and "snapshot.id=X,snapshot.name=Y" of -l; the strings of *query live until the next call. */
+int cli_parse_snapshot(const struct cli *c, const char *text, struct snapshot_query *query, struct error *e);
 
 /* The table of an image's internal snapshots, as info and snapshot -l print it (cli/snapshot.c). */
 void cli_print_snapshots(const struct qcow2 *q);

@@ -23,17 +23,8 @@ static void parse(const struct cli *c, int argc, char **argv, struct compare_arg
 	int id;
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
 		switch (id) {
-		case 'f':
-			a->source[0].format = arg;
-			break;
 		case 'F':
 			a->source[1].format = arg;
-			break;
-		case 'T':
-			a->source[0].cache = a->source[1].cache = arg;
-			break;
-		case 'U':
-			a->source[0].force_share = a->source[1].force_share = true;
 			break;
 		case 's':
 			a->strict = true;
@@ -47,8 +38,12 @@ static void parse(const struct cli *c, int argc, char **argv, struct compare_arg
 		case COMPARE_THREADS:
 			a->threads = cli_parse_number(c, "number of threads", arg, 0, 1024);
 			break;
+		default:
+			cli_source_option(&a->source[0], id, arg);
 		}
 	}
+	a->source[1].cache = a->source[0].cache;
+	a->source[1].force_share = a->source[0].force_share;
 	if (argc - optind != 2)
 		cli_usage_error(c, "Expecting two image file names");
 }

@@ -97,19 +97,9 @@ static uint64_t parse_sparse(const struct cli *c, const char *text)
 
 static void parse_source_option(struct request *r, int id, const char *arg)
 {
+	if (cli_source_option(&r->source, id, arg))
+		return;
 	switch (id) {
-	case 'f':
-		r->source.format = arg;
-		break;
-	case 'T':
-		r->source.cache = arg;
-		break;
-	case 'l':
-		r->source.snapshot = arg;
-		break;
-	case 'U':
-		r->source.force_share = true;
-		break;
 	case OPT_SALVAGE:
 		r->opts.salvage = true;
 		break;

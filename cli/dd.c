@@ -55,17 +55,10 @@ static void parse(const struct cli *c, int argc, char **argv, struct dd_args *a)
 	const char *arg;
 	int id;
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
-		switch (id) {
-		case 'f':
-			a->source.format = arg;
-			break;
-		case 'O':
+		if (id == 'O')
 			a->format = arg;
-			break;
-		case 'U':
-			a->source.force_share = true;
-			break;
-		}
+		else
+			cli_source_option(&a->source, id, arg);
 	}
 	for (int i = optind; i < argc; i++)
 		parse_operand(c, argv[i], a);

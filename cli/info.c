@@ -332,18 +332,14 @@ static int info_run(struct cli *c, int argc, char **argv)
 
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
 		switch (id) {
-		case 'f':
-			args.source.format = arg;
-			break;
-		case 'U':
-			args.source.force_share = true;
-			break;
 		case 'b':
 			args.whole_chain = true;
 			break;
 		case CLI_OUTPUT:
 			args.json = cli_parse_output(c, arg);
 			break;
+		default:
+			cli_source_option(&args.source, id, arg);
 		}
 	}
 	if (argc - optind != 1)

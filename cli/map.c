@@ -186,12 +186,6 @@ static int map_run(struct cli *c, int argc, char **argv)
 
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
 		switch (id) {
-		case 'f':
-			source.format = arg;
-			break;
-		case 'U':
-			source.force_share = true;
-			break;
 		case 's':
 			start = cli_parse_size(c, "start offset", arg);
 			break;
@@ -201,6 +195,8 @@ static int map_run(struct cli *c, int argc, char **argv)
 		case CLI_OUTPUT:
 			p.json = cli_parse_output(c, arg);
 			break;
+		default:
+			cli_source_option(&source, id, arg);
 		}
 	}
 	if (argc - optind != 1)

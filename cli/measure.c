@@ -23,15 +23,6 @@ static void parse(const struct cli *c, int argc, char **argv, struct measure_arg
 
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
 		switch (id) {
-		case 'f':
-			a->source.format = arg;
-			break;
-		case 'l':
-			a->source.snapshot = arg;
-			break;
-		case 'U':
-			a->source.force_share = true;
-			break;
 		case 'O':
 			a->format = arg;
 			break;
@@ -46,6 +37,8 @@ static void parse(const struct cli *c, int argc, char **argv, struct measure_arg
 		case CLI_OUTPUT:
 			a->json = cli_parse_output(c, arg);
 			break;
+		default:
+			cli_source_option(&a->source, id, arg);
 		}
 	}
 }

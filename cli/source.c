@@ -4,14 +4,44 @@
  */
 #include "cli/cli.h"
 
-int cli_parse_snapshot(const char *text, struct snapshot_query *query, struct error *e)
+bool cli_source_option(struct cli_source *s, int id, const char *arg)
+{
+	switch (id) {
+	case 'f':
+		s->format = arg;
+		return true;
+	case 'T':
+		s->cache = arg;
+		return true;
+	case 'U':
+		s->force_share = true;
+		return true;
+	case 'l':
+		s->snapshot = arg;
+		return true;
+	default:
+		return false;
+	}
+}
+
+void cli_snapshot_name(const struct cli *c, const char *text, struct snapshot_query *query)
+{
+	*query = (struct snapshot_query){.refuse_ambiguous = !c->drop_in};
+	if (!c->drop_in && strncmp(text, "id=", 3) == 0)
+		query->id = text + 3;
+	else if (!c->drop_in && strncmp(text, "name=", 5) == 0)
+		query->name = text + 5;
+	else
+		query->any = text;
+}
+
+int cli_parse_snapshot(const struct cli *c, const char *text, struct snapshot_query *query, struct error *e)
 {
 	static const char prefix[] = "snapshot.";
-	*query = (struct snapshot_query){0};
-	if (strncmp(text, prefix, strlen(prefix)) != 0) {
-		query->any = text;
+	cli_snapshot_name(c, text, query);
+	if (strncmp(text, prefix, strlen(prefix)) != 0)
 		return 0;
-	}
+	query->any = NULL;
 	static struct cli_option_list list; /* the query points into it */
 	cli_option_list_free(&list);
 	if (cli_option_list_add(&list, text, e) < 0)
@@ -53,7 +83,7 @@ int cli_source_opts(const struct cli *c, const struct cli_source *s, const char 
 		return -1;
 	}
 	if (s->snapshot) {
-		if (cli_parse_snapshot(s->snapshot, query, &e) < 0) {
+		if (cli_parse_snapshot(c, s->snapshot, query, &e) < 0) {
 			cli_error(c, "Failed in parsing snapshot param '%s'", s->snapshot);
 			return -1;
 		}
