@@ -5,8 +5,6 @@
  */
 #include "qcow2/edit_internal.h"
 
-enum { SIZE_AT = 24 };
-
 int edit_put_header(struct edit *ed, const struct header *h, struct error *e)
 {
 	uint8_t bytes[QCOW2_HEADER_V3_BYTES], *old = ed->q->header_bytes;
@@ -15,7 +13,7 @@ int edit_put_header(struct edit *ed, const struct header *h, struct error *e)
 	memcpy(bytes, old, sizeof bytes);
 	len = to = header_encode(h, bytes);
 	if (h->size == ed->q->h.size) /* the file's may be no whole sector */
-		memcpy(bytes + SIZE_AT, old + SIZE_AT, 8);
+		memcpy(bytes + HEADER_SIZE_AT, old + HEADER_SIZE_AT, 8);
 	while (from < len && bytes[from] == old[from])
 		from++;
 	if (from == len)

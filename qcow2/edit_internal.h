@@ -169,6 +169,11 @@ int edit_write_subclusters(struct edit *ed, struct table *t, const uint8_t *buf,
 /* Writes the bytes of the fixed header that differ from the file's, in one write within the first sector, and flushes before and
  * after. q->h is then `h`. */
 int edit_put_header(struct edit *ed, const struct header *h, struct error *e);
+/* Header, strings and the bitmaps extension (count 0: none) together, whatever their lengths (qcow2/edit_start.c). All that they
+ * lead to was written; ERR_LIMIT when they do not fit, before the first write. backing_offset and backing_len are found here. */
+int edit_put_start(struct edit *ed, const struct header *h, const struct header_strings *strings,
+	const struct bitmaps_extension *b, struct error *e);
+enum { HEADER_SIZE_AT = 24 }; /* where the fixed header has the disk's size */
 
 /* ---- bitmaps that follow our writes (qcow2/edit_bitmap.c, edit_bitmap_store.c) ----
  *
