@@ -49,15 +49,7 @@ static int examine(struct apply *a, struct error *e)
 		return err_prefix(e, "snapshot '%s'", a->to->name);
 	if (trees_collect(&s->trees, a->old_l1, a->old_entries, &s->down, e) < 0)
 		return -1;
-	if (trees_try(&s->trees, &s->up, &s->down, &r, e) < 0)
-		return -1;
-	if (r.peak > refcount_max(ed->g.refcount_order))
-		return err_set(e, ERR_LIMIT,
-			"the refcount of cluster %llu would be %llu, which refcounts of %u bits cannot hold; nothing "
-			"was "
-			"changed",
-			(unsigned long long)r.peak_at, (unsigned long long)r.peak, 1u << ed->g.refcount_order);
-	return 0;
+	return snapshot_edit_try(s, &r, e) != 0 ? -1 : 0;
 }
 
 static int prepare(struct apply *a, struct error *e)
@@ -114,12 +106,11 @@ static int switch_l1(struct apply *a, bool *switched, struct error *e)
 static int finish(struct apply *a, struct error *e)
 {
 	struct snapshot_edit *s = &a->s;
-	struct sweep_result r;
+	const uint64_t clusters = geometry_clusters(&s->ed->g, (uint64_t)a->old_entries * 8);
 	s->ed->unflushed = true;
-	if (trees_lower(&s->trees, &s->up, &s->down, &r, e) < 0)
+	if (trees_lower(&s->trees, &s->up, &s->down, e) < 0 || edit_drop(s->ed, a->old_l1, clusters, e) < 0)
 		return -1;
-	snapshot_edit_freed(s, &r);
-	return edit_drop(s->ed, a->old_l1, geometry_clusters(&s->ed->g, (uint64_t)a->old_entries * 8), e);
+	return snapshot_edit_finish(s, e);
 }
 
 static int apply(struct apply *a, struct error *e)
@@ -133,10 +124,14 @@ static int apply(struct apply *a, struct error *e)
 			snapshot_edit_undo(&a->s);
 		return -1;
 	}
+	if (finish(a, e) < 0) {
+		a->s.ed->broken = true;
+		return -1;
+	}
 	if (a->size != old_size && edit_bitmaps_resize(a->s.ed, a->size, e) < 0)
 		return -1;
 	edit_bitmaps_mark(a->s.ed, 0, a->size);
-	return finish(a, e);
+	return 0;
 }
 
 int edit_snapshot_apply(struct edit *ed, uint32_t index, unsigned threads, struct error *e)

@@ -56,7 +56,7 @@ static int examine(struct snapshot_edit *s, const struct snapshot_new *n, struct
 	if (trees_collect(&s->trees, ed->q->h.l1_offset, (uint32_t)min_u64(ed->l1_entries, disk_entries(ed)), &s->up,
 		    e) < 0)
 		return -1;
-	return trees_try(&s->trees, &s->up, NULL, r, e);
+	return snapshot_edit_try(s, r, e);
 }
 
 static int prepare(struct snapshot_edit *s, const struct snapshot_new *n, struct error *e)
@@ -79,20 +79,14 @@ static int create(struct snapshot_edit *s, const struct snapshot_new *n, struct 
 {
 	struct sweep_result r;
 	bool switched = false;
-	if (examine(s, n, &r, e) < 0)
+	if (examine(s, n, &r, e) != 0)
 		return -1;
-	if (r.peak > refcount_max(s->ed->g.refcount_order))
-		return err_set(e, ERR_LIMIT,
-			"the refcount of cluster %llu would be %llu, which refcounts of %u bits cannot hold; nothing "
-			"was "
-			"changed (--widen makes them wider)",
-			(unsigned long long)r.peak_at, (unsigned long long)r.peak, 1u << s->ed->g.refcount_order);
 	if (prepare(s, n, e) < 0 || snapshot_table_switch(s, &s->ed->q->h, &switched, e) < 0) {
 		if (!switched)
 			snapshot_edit_undo(s);
 		return -1;
 	}
-	return 0;
+	return snapshot_edit_finish(s, e);
 }
 
 int edit_snapshot_create(struct edit *ed, const struct snapshot_new *n, struct error *e)

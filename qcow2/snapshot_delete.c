@@ -17,7 +17,7 @@ static int examine(struct snapshot_edit *s, const struct snapshot_entry *gone, c
 	if (trees_collect(&s->trees, h->l1_offset, h->l1_entries, &s->up, e) < 0)
 		return -1;
 	/* Both are there now: what the active state needs must be left over. */
-	int rc = trees_try(&s->trees, &s->up, &s->down, &r, e);
+	int rc = snapshot_edit_try(s, &r, e) < 0 ? -1 : 0;
 	counts_free(&s->up);
 	return rc;
 }
@@ -26,15 +26,15 @@ static int finish(struct snapshot_edit *s, const struct snapshot_entry *gone, st
 {
 	struct edit *ed = s->ed;
 	const struct header *h = &ed->q->h;
-	struct sweep_result r;
+	const uint64_t clusters = geometry_clusters(&ed->g, (uint64_t)gone->l1_entries * 8);
 	ed->unflushed = true;
-	if (trees_lower(&s->trees, NULL, &s->down, &r, e) < 0)
-		return -1;
-	snapshot_edit_freed(s, &r);
-	if (trees_copied(&s->trees, h->l1_offset, h->l1_entries, true, e) < 0)
+	if (trees_lower(&s->trees, NULL, &s->down, e) < 0 ||
+		trees_copied(&s->trees, h->l1_offset, h->l1_entries, true, e) < 0)
 		return -1;
 	snapshot_edit_l1_copied(ed, &s->trees.ones, ed->l1_entries);
-	return edit_drop(ed, gone->l1_offset, geometry_clusters(&ed->g, (uint64_t)gone->l1_entries * 8), e);
+	if (edit_drop(ed, gone->l1_offset, clusters, e) < 0)
+		return -1;
+	return snapshot_edit_finish(s, e);
 }
 
 static int remove_entry(struct snapshot_edit *s, uint32_t index, struct error *e)
@@ -50,7 +50,9 @@ static int remove_entry(struct snapshot_edit *s, uint32_t index, struct error *e
 			snapshot_edit_undo(s);
 		return -1;
 	}
-	return finish(s, &gone, e);
+	/* What is half counted is not worked on. */
+	ed->broken = finish(s, &gone, e) < 0;
+	return ed->broken ? -1 : 0;
 }
 
 int edit_snapshot_delete(struct edit *ed, uint32_t index, unsigned threads, struct error *e)

@@ -4,14 +4,25 @@
  */
 #include "qcow2/snapshot_edit.h"
 
+/* The file has all that is in memory, drops included, and memory has nothing. */
+static int settle(struct edit *ed, struct error *e)
+{
+	ed->unflushed = true;
+	if (edit_commit(ed, e) < 0 || edit_write_refblocks(ed, e) < 0)
+		return -1;
+	tables_forget_all(ed);
+	return 0;
+}
+
 int snapshot_edit_begin(struct snapshot_edit *s, struct edit *ed, unsigned threads, struct error *e)
 {
 	*s = (struct snapshot_edit){.ed = ed};
 	if (ed->has_data_file)
 		return err_set(e, ERR_UNSUPPORTED, "an image with an external data file has no internal snapshots");
-	if (edit_commit(ed, e) < 0)
+	if (settle(ed, e) < 0)
 		return -1;
-	tables_forget_all(ed);
+	/* Its cluster may be given up. */
+	ed->packed_at = 0;
 	return trees_begin(&s->trees, ed->l, threads, ed->progress, e);
 }
 
@@ -55,11 +66,7 @@ int snapshot_edit_copy_l1(struct snapshot_edit *s, uint64_t from, uint32_t entri
 
 int snapshot_edit_settle(struct snapshot_edit *s, struct error *e)
 {
-	s->ed->unflushed = true;
-	if (edit_commit(s->ed, e) < 0)
-		return -1;
-	tables_forget_all(s->ed);
-	return trees_reload(&s->trees, e);
+	return settle(s->ed, e) < 0 ? -1 : trees_reload(&s->trees, e);
 }
 
 void snapshot_edit_undo(struct snapshot_edit *s)
@@ -73,12 +80,31 @@ void snapshot_edit_undo(struct snapshot_edit *s)
 	s->l1_host = s->table_host = 0;
 }
 
-void snapshot_edit_freed(struct snapshot_edit *s, const struct sweep_result *r)
+int snapshot_edit_try(struct snapshot_edit *s, struct sweep_result *r, struct error *e)
 {
 	struct edit *ed = s->ed;
-	if (r->freed_from != NOWHERE)
-		ed->free_cursor = min_u64(ed->free_cursor, r->freed_from << ed->g.cluster_bits);
-	ed->packed_at = 0;
+	if (trees_try(&s->trees, &s->up, &s->down, r, e) < 0)
+		return -1;
+	ed->free_cursor = r->first_free << ed->g.cluster_bits;
+	if (r->peak <= refcount_max(ed->g.refcount_order))
+		return 0;
+	(void)err_set(e, ERR_LIMIT,
+		"the refcount of cluster %llu would be %llu, which refcounts of %u bits cannot hold; nothing was "
+		"changed",
+		(unsigned long long)r->peak_at, (unsigned long long)r->peak, 1u << ed->g.refcount_order);
+	return 1;
+}
+
+int snapshot_edit_finish(struct snapshot_edit *s, struct error *e)
+{
+	struct edit *ed = s->ed;
+	if (settle(ed, e) < 0)
+		return -1;
+	if (edit_reload(ed, e) < 0) {
+		ed->broken = true;
+		return -1;
+	}
+	return 0;
 }
 
 void snapshot_edit_l1_copied(struct edit *ed, const struct marks *ones, uint32_t n)

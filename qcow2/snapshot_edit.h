@@ -35,8 +35,10 @@ int snapshot_edit_copy_l1(struct snapshot_edit *s, uint64_t from, uint32_t entri
 int snapshot_edit_settle(struct snapshot_edit *s, struct error *e);
 /* New clusters that nothing leads to are given back, after a failure before the switch. */
 void snapshot_edit_undo(struct snapshot_edit *s);
-/* Counts that fell let clusters be used again. */
-void snapshot_edit_freed(struct snapshot_edit *s, const struct sweep_result *r);
+/* trees_try of both trees. 1, and ERR_LIMIT in `e`: a count would not fit. What is free is known afterwards. */
+int snapshot_edit_try(struct snapshot_edit *s, struct sweep_result *r, struct error *e);
+/* Ends an operation that did its work: what was given up is counted, and the editor starts from what the file has now. */
+int snapshot_edit_finish(struct snapshot_edit *s, struct error *e);
 /* Marks entries [0, n) of the active L1 for the next commit where COPIED is not what `ones` says (NULL: clear). */
 void snapshot_edit_l1_copied(struct edit *ed, const struct marks *ones, uint32_t n);
 

@@ -31,7 +31,7 @@ struct trees {
 	const struct counts *up, *down;
 	unsigned sweep;
 	struct marks ones;
-	uint64_t peak, peak_at, freed_from;
+	uint64_t peak, peak_at, first_free;
 	uint64_t written; /* bytes */
 };
 
@@ -48,17 +48,16 @@ int trees_collect(struct trees *t, uint64_t l1_host, uint32_t l1_entries, struct
 /* The two trees of a sweep: the first will be referred to once more, the second once less; what is in both stays as it is.
  * Either may be NULL. */
 struct sweep_result {
-	uint64_t peak;       /* TRIED: the highest count that there will be */
+	uint64_t peak;       /* the highest count that there will be among those that rise; 0: none does */
 	uint64_t peak_at;    /* its cluster */
-	uint64_t freed_from; /* the first cluster whose count became 0; NOWHERE: none */
+	uint64_t first_free; /* the first cluster with a count of 0 */
 };
 /* Nothing is written: ERR_CORRUPT when a count is below the references of both trees, which exist now. */
 int trees_try(struct trees *t, const struct counts *up, const struct counts *down, struct sweep_result *out,
 	struct error *e);
 int trees_raise(struct trees *t, const struct counts *up, const struct counts *down, struct error *e);
 /* Afterwards t->ones has the clusters with a count of 1. */
-int trees_lower(struct trees *t, const struct counts *up, const struct counts *down, struct sweep_result *out,
-	struct error *e);
+int trees_lower(struct trees *t, const struct counts *up, const struct counts *down, struct error *e);
 
 /* What only `tree` refers to, in bytes of clusters, and what others refer to as well. */
 struct tree_usage {

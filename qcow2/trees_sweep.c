@@ -62,6 +62,8 @@ static int sweep_one(struct piece *p, uint64_t cluster, uint64_t stored, uint64_
 	struct trees *t = p->t;
 	switch ((enum sweep)t->sweep) {
 	case TRY:
+		if (stored == 0)
+			p->j->highest = min_u64(p->j->highest, cluster);
 		return up | down ? try_one(p, cluster, stored, up, down, e) : 0;
 	case RAISE:
 		if (up > down)
@@ -71,8 +73,6 @@ static int sweep_one(struct piece *p, uint64_t cluster, uint64_t stored, uint64_
 		if (down > up) {
 			stored -= down - up;
 			put_one(p, cluster, stored);
-			if (stored == 0 && cluster < p->j->highest)
-				p->j->highest = cluster;
 		}
 		if (stored == 1)
 			t->ones.bytes[cluster / 8] |= (uint8_t)(1u << cluster % 8);
@@ -85,6 +85,12 @@ static int sweep_one(struct piece *p, uint64_t cluster, uint64_t stored, uint64_
 	return 0;
 }
 
+/* Whether clusters without references matter: which of them are free, which are others' alone. */
+static bool all_matter(const struct trees *t, const struct check_job *j)
+{
+	return t->sweep == LOWER || (t->sweep == TRY && j->highest == NOWHERE);
+}
+
 /* `n` clusters of one page of counts. */
 static int sweep_page(struct piece *p, uint64_t cluster, uint64_t n, struct error *e)
 {
@@ -93,7 +99,7 @@ static int sweep_page(struct piece *p, uint64_t cluster, uint64_t n, struct erro
 	uint64_t here;
 	for (uint64_t k = 0; k < n; k += here) {
 		here = min_u64(BLOCK, n - k);
-		if (t->sweep != LOWER && mem_is_zero(up + k, here) && mem_is_zero(down + k, here))
+		if (!all_matter(t, p->j) && mem_is_zero(up + k, here) && mem_is_zero(down + k, here))
 			continue;
 		for (uint64_t i = k; i < k + here; i++) {
 			uint64_t at = cluster + i;
@@ -146,7 +152,7 @@ static int sweep_window(struct check_job *j, struct error *e)
 	j->highest = NOWHERE;
 	for (uint64_t i = j->first, end; i < j->end; i = end) {
 		end = min_u64(j->end, align_down(i, per_block) + per_block);
-		if (t->sweep != LOWER && !any_counts(t, i, end))
+		if (!all_matter(t, j) && !any_counts(t, i, end))
 			continue;
 		if (sweep_part(j, i, end, at, e) < 0)
 			return -1;
@@ -162,7 +168,7 @@ static int commit(struct check_job *j, struct error *e)
 		t->peak = j->peak;
 		t->peak_at = j->peak_at;
 	}
-	t->freed_from = min_u64(t->freed_from, j->highest);
+	t->first_free = min_u64(t->first_free, j->highest);
 	t->result.allocated_clusters += j->allocated;
 	t->result.fragmented_clusters += j->fragmented;
 	return trees_write(j, e);
@@ -179,7 +185,7 @@ static int sweep(struct trees *t, enum sweep what, const struct counts *up, cons
 	t->up = up;
 	t->down = down;
 	t->peak = 0;
-	t->freed_from = NOWHERE;
+	t->first_free = NOWHERE;
 	t->result = (struct check_result){0};
 	for (uint64_t i = 0; i < clusters; i += step) {
 		struct check_job *j = job_next(&t->c, e);
@@ -199,7 +205,9 @@ int trees_try(struct trees *t, const struct counts *up, const struct counts *dow
 	struct error *e)
 {
 	int rc = sweep(t, TRY, up, down, e);
-	*out = (struct sweep_result){.peak = t->peak, .peak_at = t->peak_at, .freed_from = NOWHERE};
+	*out = (struct sweep_result){.peak = t->peak, .peak_at = t->peak_at, .first_free = t->first_free};
+	if (out->first_free == NOWHERE)
+		out->first_free = geometry_clusters(t->c.g, t->c.file_bytes);
 	return rc;
 }
 
@@ -208,15 +216,12 @@ int trees_raise(struct trees *t, const struct counts *up, const struct counts *d
 	return sweep(t, RAISE, up, down, e);
 }
 
-int trees_lower(struct trees *t, const struct counts *up, const struct counts *down, struct sweep_result *out,
-	struct error *e)
+int trees_lower(struct trees *t, const struct counts *up, const struct counts *down, struct error *e)
 {
 	free(t->ones.bytes);
-	if (marks_new(&t->ones, down ? down->room : up->room, "clusters with one reference", e) < 0)
+	if (marks_new(&t->ones, down->room, "clusters with one reference", e) < 0)
 		return -1;
-	int rc = sweep(t, LOWER, up, down, e);
-	*out = (struct sweep_result){.freed_from = t->freed_from};
-	return rc;
+	return sweep(t, LOWER, up, down, e);
 }
 
 int trees_usage(struct trees *t, const struct counts *tree, struct tree_usage *out, struct error *e)

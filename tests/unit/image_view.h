@@ -24,13 +24,15 @@ struct image_view {
 	struct geometry g;
 	uint64_t clusters; /* host clusters, the last one may be cut */
 	uint64_t *found;   /* references met, for each of them */
-	bool data_file;
+	bool data_file, crashed;
 	struct bitmaps_extension bitmaps;
 	const char *backing; /* not terminated, h.backing_len */
 };
 
 /* Reads everything and checks it; fails the running test on anything wrong. */
 void image_view_open(struct image_view *v, const uint8_t *bytes, uint64_t size);
+/* The same for what a crash may leave (FORMAT.md §12.4): counts may be too high, COPIED may be missing, but only these. */
+void image_view_open_crashed(struct image_view *v, const uint8_t *bytes, uint64_t size);
 void image_view_close(struct image_view *v);
 /* The entry of a guest offset under an L1 table; the type is UNALLOCATED where there is no L2 table. */
 struct l2_entry image_view_entry(const struct image_view *v, uint64_t l1_offset, uint64_t l1_entries, uint64_t guest);

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * For tests: what a crash may leave of a recorded sequence of writes. Between two flushes any of the writes may have reached the
+ * disk, in any order, each in whole sectors but perhaps not all of them; what was before a flush has.
+ */
+#ifndef QSNAP_TESTS_UNIT_CRASH_H
+#define QSNAP_TESTS_UNIT_CRASH_H
+
+#include "tests/unit/io_fault.h"
+
+/* Called with each file that there may be; `what` tells how it came about. */
+typedef void crash_judge(void *ctx, struct io *file, const char *what);
+
+/* From `start`, after the records: every prefix; in each stretch between flushes every write alone, every write missing, torn ones and
+ * `random` mixtures; length changes may be lost. */
+void crash_each(const uint8_t *start, size_t len, const struct fault_record *records, size_t count, unsigned random,
+	crash_judge *judge, void *ctx);
+
+#endif
