@@ -40,8 +40,8 @@ struct cli_command {
 	const struct cli_option *options;
 	int (*run)(struct cli *c, int argc, char **argv); /* argv[0]: "PROGRAM SUB"; returns the exit status */
 };
-extern const struct cli_command cli_check, cli_compare, cli_completion, cli_convert, cli_create, cli_dd, cli_info,
-	cli_map, cli_measure, cli_snapshot;
+extern const struct cli_command cli_check, cli_compare, cli_completion, cli_convert, cli_create, cli_dd, cli_diff,
+	cli_info, cli_map, cli_measure, cli_snapshot;
 extern const struct cli_command *const cli_commands[]; /* sorted by name, ends with NULL */
 extern const struct cli_option cli_global_options[];
 
@@ -135,6 +135,22 @@ struct cli_cache { /* -t, -T */
 };
 /* none|off, directsync, writeback, writethrough, unsafe; false: there is no such mode. */
 bool cli_parse_cache(const char *text, struct cli_cache *out);
+
+/* ---- many lines (cli/lines.c) ---- */
+
+/* Lines put together in one buffer by hand: an image may have ten million extents. */
+struct cli_lines {
+	char *buf;
+	size_t used;
+};
+int cli_lines_init(struct cli_lines *l, struct error *e);
+void cli_lines_next(struct cli_lines *l); /* makes room for the next line, of 256 bytes at most */
+void cli_lines_end(struct cli_lines *l);  /* writes what is left to stdout, frees the buffer */
+void cli_put(struct cli_lines *l, const char *text, size_t len);
+#define CLI_PUT(l, literal) cli_put(l, literal, sizeof literal - 1)
+void cli_put_number(struct cli_lines *l, uint64_t v);
+void cli_put_bool(struct cli_lines *l, bool v);
+void cli_put_hex(struct cli_lines *l, uint64_t v); /* "%#-16x" */
 
 /* ---- opening a source (cli/source.c) ---- */
 

@@ -17,6 +17,7 @@ const struct cli_command *const cli_commands[] = {
 	&cli_convert,
 	&cli_create,
 	&cli_dd,
+	&cli_diff,
 	&cli_info,
 	&cli_map,
 	&cli_measure,

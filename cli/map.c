@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * `map`: where the bytes of a disk lie, through the whole chain. One walk over the metadata, nothing is kept; lines are put
- * together in one buffer by hand, since an image may have ten million of them.
+ * `map`: where the bytes of a disk lie, through the whole chain. One walk over the metadata, nothing is kept.
  */
 #include "cli/cli.h"
 
 #include <getopt.h>
 #include <inttypes.h>
-
-enum { BUFFER_BYTES = 256 << 10, LINE_BYTES = 256 };
 
 /* One row: what has the same properties and follows on itself. */
 struct row {
@@ -22,75 +19,41 @@ struct printer {
 	bool json;
 	bool first;
 	struct row row; /* not yet printed, len 0: none */
-	char *buf;
-	size_t used;
+	struct cli_lines lines;
 };
-
-/* ---- putting lines together ---- */
-
-static void flush(struct printer *p)
-{
-	fwrite(p->buf, 1, p->used, stdout);
-	p->used = 0;
-}
-
-static void put(struct printer *p, const char *text, size_t len)
-{
-	memcpy(p->buf + p->used, text, len);
-	p->used += len;
-}
-#define PUT(p, literal) put(p, literal, sizeof literal - 1)
-
-static void put_number(struct printer *p, uint64_t v)
-{
-	char digits[20];
-	size_t n = 0;
-	do
-		digits[sizeof digits - ++n] = (char)('0' + v % 10);
-	while (v /= 10);
-	put(p, digits + sizeof digits - n, n);
-}
-
-static void put_bool(struct printer *p, bool v)
-{
-	if (v)
-		PUT(p, "true");
-	else
-		PUT(p, "false");
-}
 
 static void put_json(struct printer *p, const struct row *r)
 {
+	struct cli_lines *l = &p->lines;
 	if (p->first)
-		PUT(p, "[{ \"start\": ");
+		CLI_PUT(l, "[{ \"start\": ");
 	else
-		PUT(p, ",\n{ \"start\": ");
+		CLI_PUT(l, ",\n{ \"start\": ");
 	p->first = false;
-	put_number(p, r->start);
-	PUT(p, ", \"length\": ");
-	put_number(p, r->len);
-	PUT(p, ", \"depth\": ");
-	put_number(p, r->depth);
-	PUT(p, ", \"present\": ");
-	put_bool(p, r->present);
-	PUT(p, ", \"zero\": ");
-	put_bool(p, r->zero);
-	PUT(p, ", \"data\": ");
-	put_bool(p, r->data);
-	PUT(p, ", \"compressed\": ");
-	put_bool(p, r->compressed);
+	cli_put_number(l, r->start);
+	CLI_PUT(l, ", \"length\": ");
+	cli_put_number(l, r->len);
+	CLI_PUT(l, ", \"depth\": ");
+	cli_put_number(l, r->depth);
+	CLI_PUT(l, ", \"present\": ");
+	cli_put_bool(l, r->present);
+	CLI_PUT(l, ", \"zero\": ");
+	cli_put_bool(l, r->zero);
+	CLI_PUT(l, ", \"data\": ");
+	cli_put_bool(l, r->data);
+	CLI_PUT(l, ", \"compressed\": ");
+	cli_put_bool(l, r->compressed);
 	if (r->has_host) {
-		PUT(p, ", \"offset\": ");
-		put_number(p, r->host);
+		CLI_PUT(l, ", \"offset\": ");
+		cli_put_number(l, r->host);
 	}
-	PUT(p, "}");
+	CLI_PUT(l, "}");
 }
 
 static int print_row(struct printer *p, struct error *e)
 {
 	const struct row *r = &p->row;
-	if (p->used + LINE_BYTES > BUFFER_BYTES)
-		flush(p);
+	cli_lines_next(&p->lines);
 	if (p->json) {
 		put_json(p, r);
 		return 0;
@@ -163,14 +126,12 @@ static int print_map(struct printer *p, struct chain *image, uint64_t start, uin
 	uint64_t end = image->size;
 	if (start < end)
 		end = start + min_u64(max_len, end - start);
-	p->buf = mem_calloc(BUFFER_BYTES, 1, "output", e);
-	if (!p->buf)
+	if (cli_lines_init(&p->lines, e) < 0)
 		return -1;
 	if (!p->json)
 		printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
 	int r = print_all(p, image, start, end, e);
-	flush(p);
-	free(p->buf);
+	cli_lines_end(&p->lines);
 	if (p->json && r == 0)
 		puts("]");
 	return r;
