@@ -5,7 +5,8 @@
  */
 #include "convert/internal.h"
 
-/* A skip or clone run at least this long ends a data job early; shorter ones travel inside it. */
+/* A clone run at least this long ends a data job early, and so does a skip run that goes on past the job's end; others travel
+ * inside it: what is scattered would else be a job, and two threads woken, for each few clusters. */
 static const uint64_t long_run = 256 << 10;
 static const uint64_t clone_max = 1ull << 30; /* so that progress moves and cancelling is heard */
 static const uint64_t salvage_max = 64 << 20; /* each step asks for all up to there again */
@@ -105,7 +106,7 @@ static uint64_t skip_span(const struct plan *p, const struct extent *x)
 	return x->start + x->len == p->total ? x->len : x->len - x->len % p->unit;
 }
 
-/* Collects extents until the job is full or a long run begins at one of its units. */
+/* Collects extents until the job is full or a long run that is better off alone begins at one of its units. */
 static int plan_data(struct plan *p, struct job *job, struct error *e)
 {
 	uint64_t end = min_u64(job->guest + p->job_bytes, p->total), pos = job->guest;
@@ -115,7 +116,8 @@ static int plan_data(struct plan *p, struct job *job, struct error *e)
 		if (plan_extent(p, pos, min_u64(end + long_run, p->total), &x, e) < 0)
 			return -1;
 		bool at_unit = pos > job->guest && pos % p->unit == 0;
-		if (at_unit && (skip_span(p, &x) >= long_run || clone_span(p, &x) >= long_run))
+		uint64_t skip = skip_span(p, &x);
+		if (at_unit && ((skip >= long_run && pos + skip > end) || clone_span(p, &x) >= long_run))
 			break;
 		if (job->extent_count == job->extent_room)
 			return err_set(e, ERR_LIMIT, "more than %u extents within %llu bytes at guest offset 0x%llx",

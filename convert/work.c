@@ -76,6 +76,31 @@ static int read_extent(struct work *w, struct worker *k, struct job *job, const 
 	return 0;
 }
 
+/* Zeros that somebody looks at: in a granule that is not the extent's alone, and in gaps so short that they become data. */
+static void clear_extent(const struct work *w, struct job *job, const struct extent *x)
+{
+	uint64_t start = x->start - job->guest, end = start + x->len;
+	uint64_t first = align_up(start, w->granule), last = align_down(end, w->granule);
+	if (w->plan->write_zeros || last < first + max_u64(w->opts->sparse_bytes, w->granule)) {
+		memset(job->buf + start, 0, x->len);
+		return;
+	}
+	memset(job->buf + start, 0, first - start);
+	memset(job->buf + last, 0, end - last);
+}
+
+static int read_extents(struct work *w, struct worker *k, struct job *job, struct error *e)
+{
+	for (unsigned i = 0; i < job->extent_count; i++) {
+		const struct extent *x = &job->extents[i];
+		if (x->kind == EXTENT_ABSENT || x->kind == EXTENT_ZERO)
+			clear_extent(w, job, x);
+		else if (read_extent(w, k, job, x, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static void add_piece(struct job *job, enum piece_kind kind, uint64_t guest, uint32_t len, const uint8_t *bytes,
 	uint32_t size)
 {
@@ -233,9 +258,8 @@ static int read_job(struct work *w, struct worker *k, struct job *job, struct er
 		job->buf = k->buf;
 	if (w->compress)
 		return compress_job(w, k, job, e);
-	for (unsigned i = 0; i < job->extent_count && !w->layout_only; i++)
-		if (read_extent(w, k, job, &job->extents[i], e) < 0)
-			return -1;
+	if (!w->layout_only && read_extents(w, k, job, e) < 0)
+		return -1;
 	if (w->cluster_size && !w->layout_only) /* the last cluster of the disk is stored whole */
 		memset(job->buf + job->len, 0, align_up(job->len, w->cluster_size) - job->len);
 	split_job(w, job);
