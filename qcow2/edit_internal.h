@@ -85,6 +85,7 @@ struct edit {
 	size_t dropped_count, dropped_room;
 	bool unflushed; /* data or tables were written since the last flush of the files */
 	bool committing;
+	bool punch; /* clusters that become free are given back to the file system at once */
 
 	struct reader *reader;
 	uint8_t *bounce; /* EDIT_BOUNCE bytes or a cluster, whichever is more */
@@ -151,6 +152,8 @@ int map_table_for_write(struct edit *ed, uint64_t guest, struct table **out, str
 /* The decoded entry of `guest` in its table (NULL: unallocated). */
 int map_entry(struct edit *ed, const struct table *t, uint64_t guest, struct l2_entry *out, struct error *e);
 void map_set(struct edit *ed, struct table *t, uint64_t guest, uint64_t raw, uint64_t bitmap);
+/* L1 entry `index` leads nowhere any more. What its table referred to is for the caller to give up. */
+void map_unlink(struct edit *ed, uint64_t index);
 
 /* Sets an entry and gives up what the old one referred to, unless the new one keeps the host cluster. */
 int edit_replace(struct edit *ed, struct table *t, uint64_t guest, uint64_t raw, uint64_t bitmap, struct error *e);
@@ -158,6 +161,12 @@ int edit_replace(struct edit *ed, struct table *t, uint64_t guest, uint64_t raw,
 /* ---- guest bytes ---- */
 
 int edit_check_range(const struct edit *ed, uint64_t guest, uint64_t len, struct error *e);
+/* [guest, end) becomes unallocated, also beyond the disk's end; whole clusters. No bitmap is told (qcow2/edit_zero.c). */
+int edit_forget_clusters(struct edit *ed, uint64_t guest, uint64_t end, struct error *e);
+/* Everything from `guest` on, wherever L1 reaches, becomes unallocated; what that sets free leaves the file (qcow2/edit_resize.c). */
+int edit_give_up(struct edit *ed, uint64_t guest, struct error *e);
+/* The file ends with its last cluster in use (qcow2/edit_tail.c). */
+int edit_cut_tail(struct edit *ed, struct error *e);
 /* Zeros past the end of the disk. */
 int edit_read_padded(struct edit *ed, void *buf, size_t len, uint64_t guest, struct error *e);
 /* With extended L2: as much of the range as lies in its first cluster (qcow2/edit_subclusters.c). */

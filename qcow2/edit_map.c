@@ -72,6 +72,11 @@ static void set_l1(struct edit *ed, uint64_t index, uint64_t raw)
 	ed->l1_dirty_to = (uint32_t)max_u64(ed->l1_dirty_to, index + 1);
 }
 
+void map_unlink(struct edit *ed, uint64_t index)
+{
+	set_l1(ed, index, 0);
+}
+
 /* A table of our own for L1 entry `index`, with what the one at `shared` says (0: nothing). */
 static int make_table(struct edit *ed, uint64_t guest, uint64_t shared, struct table **out, struct error *e)
 {

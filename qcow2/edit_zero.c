@@ -237,6 +237,11 @@ int edit_discard(struct edit *ed, uint64_t guest, uint64_t len, struct error *e)
 	return whole_clusters(ed, first, last, WISH_DISCARD, e);
 }
 
+int edit_forget_clusters(struct edit *ed, uint64_t guest, uint64_t end, struct error *e)
+{
+	return whole_clusters(ed, guest, end, WISH_FORGET, e);
+}
+
 int edit_forget(struct edit *ed, uint64_t guest, uint64_t len, struct error *e)
 {
 	uint64_t first, last;

@@ -138,6 +138,7 @@ static void freed(struct edit *ed, uint64_t host)
 	bits_clear(&ed->metadata, host >> ed->g.cluster_bits, 1);
 }
 
+/* 1: nothing refers to the cluster any more. */
 static int drop_one(struct edit *ed, struct table *t, uint64_t host, struct error *e)
 {
 	uint64_t index = geometry_refblock_index(&ed->g, host);
@@ -149,15 +150,25 @@ static int drop_one(struct edit *ed, struct table *t, uint64_t host, struct erro
 	put_count(ed, t, index, count - 1);
 	if (count == 1)
 		freed(ed, host);
-	return 0;
+	return count == 1;
+}
+
+/* The bytes are wanted by nobody; where the file system cannot take them back they stay. */
+static void punch(struct edit *ed, uint64_t host, uint64_t end)
+{
+	struct error unsaid;
+
+	end = min_u64(end, ed->file->size);
+	if (ed->punch && (ed->file->caps & IO_CAN_PUNCH) && host < end)
+		(void)io_zero(ed->file, host, end - host, IO_ZERO_UNMAP, &unsaid);
 }
 
 /* As much of a run as one block counts. */
 static int drop_in_block(struct edit *ed, struct run_of_clusters *r, struct error *e)
 {
-	uint64_t block = refblock_host(ed, r->host), left = 1ull << ed->g.refblock_bits;
+	uint64_t block = refblock_host(ed, r->host), left = 1ull << ed->g.refblock_bits, free_from = r->host;
 	struct table *t;
-	int failed = 0;
+	int was_last = 0;
 
 	if (!block)
 		return err_set(e, ERR_CORRUPT, "%s: host cluster at 0x%llx was in use without a refcount",
@@ -165,13 +176,18 @@ static int drop_in_block(struct edit *ed, struct run_of_clusters *r, struct erro
 	if (table_get(ed, TABLE_REFBLOCK, block, &t, e))
 		return -1;
 	left -= geometry_refblock_index(&ed->g, r->host);
-	for (; !failed && left && r->clusters; left--) {
-		failed = drop_one(ed, t, r->host, e);
+	for (; was_last >= 0 && left && r->clusters; left--) {
+		was_last = drop_one(ed, t, r->host, e);
+		if (was_last <= 0) {
+			punch(ed, free_from, r->host);
+			free_from = r->host + ed->g.cluster_size;
+		}
 		r->host += ed->g.cluster_size;
 		r->clusters--;
 	}
+	punch(ed, free_from, r->host);
 	table_put(t);
-	return failed;
+	return was_last < 0 ? -1 : 0;
 }
 
 int refs_drop_now(struct edit *ed, struct error *e)
