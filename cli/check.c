@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * `check`: what qcow2/check.h finds, one finding a line on standard error, the sums on standard output. Exit status 0 clean, 1 not
- * to be checked, 2 corruptions, 3 leaks only, 63 a format without anything to check.
+ * `check`: what qcow2/check.h finds, one finding a line on standard error, the sums on standard output; with -r also puts right
+ * what it can, and checks again. Exit status 0 clean, 1 not to be checked, 2 corruptions, 3 leaks only, 63 a format without
+ * anything to check.
  */
 #include "cli/cli.h"
 
@@ -15,7 +16,8 @@ struct check_args {
 	struct cli_source source;
 	enum cli_progress_kind progress;
 	unsigned threads;
-	bool json, quiet;
+	bool json, quiet, repair;
+	enum repair_mode mode; /* if `repair` */
 };
 
 static void parse(const struct cli *c, int argc, char **argv, struct check_args *a)
@@ -42,8 +44,9 @@ static void parse(const struct cli *c, int argc, char **argv, struct check_args 
 		case 'r':
 			if (strcmp(arg, "leaks") != 0 && strcmp(arg, "all") != 0)
 				cli_usage_error(c, "--repair (-r) expects 'leaks' or 'all' not '%s'", arg);
-			cli_error(c, "check -r is not supported");
-			exit(1);
+			a->repair = true;
+			a->mode = strcmp(arg, "all") == 0 ? REPAIR_ALL : REPAIR_LEAKS;
+			break;
 		case CHECK_THREADS:
 			a->threads = cli_parse_number(c, "number of threads", arg, 0, 1024);
 			break;
@@ -87,6 +90,10 @@ static void print_json(const char *name, const struct check_result *r)
 	json_uint(&j, "image-end-offset", r->image_end_offset);
 	if (r->compressed_clusters)
 		json_uint(&j, "compressed-clusters", r->compressed_clusters);
+	if (r->corruptions_fixed || r->leaks_fixed) {
+		json_uint(&j, "leaks-fixed", r->leaks_fixed);
+		json_uint(&j, "corruptions-fixed", r->corruptions_fixed);
+	}
 	json_uint(&j, "total-clusters", r->total_clusters);
 	if (r->corruptions)
 		json_uint(&j, "corruptions", r->corruptions);
@@ -131,6 +138,34 @@ static void print_human(const struct check_result *r)
 		printf("Image end offset: %" PRIu64 "\n", r->image_end_offset);
 }
 
+static void print_repairs(const struct check_result *r)
+{
+	printf("The following inconsistencies were found and repaired:\n\n    %" PRIu64 " leaked clusters\n    %" PRIu64
+	       " corruptions\n\nDouble checking the fixed image now...\n",
+		r->leaks_fixed, r->corruptions_fixed);
+	fflush(stdout);
+}
+
+/* Where anything was repaired, the result is that of a second check. */
+static int check_and_repair(const struct check_args *a, struct layer *layer, const struct check_opts *opts,
+	struct check_result *result, struct error *e)
+{
+	if (!a->repair)
+		return qcow2_check(layer, opts, result, e);
+	if (qcow2_repair(layer, a->mode, opts, result, e) < 0)
+		return -1;
+	const struct check_result first = *result;
+	if (!first.corruptions_fixed && !first.leaks_fixed)
+		return 0;
+	flush_findings(opts->ctx);
+	if (!a->json && !a->quiet)
+		print_repairs(&first);
+	int rc = qcow2_check(layer, opts, result, e);
+	result->corruptions_fixed = first.corruptions_fixed;
+	result->leaks_fixed = first.leaks_fixed;
+	return rc;
+}
+
 static int check_image(const struct cli *c, const struct check_args *a, const char *name, struct layer *layer)
 {
 	struct error e;
@@ -141,7 +176,7 @@ static int check_image(const struct cli *c, const struct check_args *a, const ch
 	cli_progress_begin(&progress, c, a->progress);
 	struct check_opts opts = {
 		.threads = a->threads, .progress = &progress.base, .found = print_finding, .ctx = &findings};
-	int r = qcow2_check(layer, &opts, &result, &e);
+	int r = check_and_repair(a, layer, &opts, &result, &e);
 	flush_findings(&findings);
 	cli_progress_end(&progress, r == 0);
 	if (r < 0)
@@ -168,6 +203,15 @@ static int check_run(struct cli *c, int argc, char **argv)
 	if (cli_source_opts(c, &a.source, name, NULL, &opts) < 0)
 		return 1;
 	opts.inspect = true;
+	if (a.repair) {
+		if (a.source.force_share) {
+			cli_error(c, "Could not open '%s': force-share=on can only be used with read-only images",
+				name);
+			return 1;
+		}
+		opts.write = opts.repair = true;
+		opts.lock = IO_LOCK_WRITE;
+	}
 	if (cli_open(c, name, &opts, &image) < 0)
 		return 1;
 	if (!image->layers[0].q) {
@@ -180,7 +224,7 @@ static int check_run(struct cli *c, int argc, char **argv)
 static const struct cli_option check_options[] = {
 	CLI_ROW_HELP,
 	CLI_ROW_FORMAT,
-	{'r', "repair", "WHAT", "not supported"},
+	{'r', "repair", "WHAT", "put right: leaks (only what costs room) or all (what can be without guessing)"},
 	{'T', "cache", "CACHE", "cache mode of the image: writeback (default), none, directsync, writethrough, unsafe"},
 	CLI_ROW_FORCE_SHARE,
 	CLI_ROW_OUTPUT,
@@ -195,7 +239,7 @@ static const struct cli_option check_options[] = {
 
 const struct cli_command cli_check = {
 	.name = "check",
-	.summary = "Look for errors in the structure of an image",
+	.summary = "Look for errors in the structure of an image, and repair them",
 	.arguments = "FILENAME",
 	.options = check_options,
 	.run = check_run,

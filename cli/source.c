@@ -95,7 +95,7 @@ int cli_source_opts(const struct cli *c, const struct cli_source *s, const char 
 int cli_open(const struct cli *c, const char *name, const struct chain_opts *opts, struct chain **out)
 {
 	struct error e;
-	struct cli_access access = {.path = name};
+	struct cli_access access = {.path = name, .write = opts->write};
 	if (cli_confine(c, &access, 1) < 0)
 		return -1;
 	if (chain_open(out, name, opts, &e) < 0) {

@@ -94,7 +94,9 @@ static int open_data_file(const struct opening *o, struct layer *l, const struct
 
 static int open_qcow2(const struct opening *o, struct layer *l, const struct image_name *n, bool top, struct error *e)
 {
-	unsigned flags = (o->opts->inspect ? QCOW2_OPEN_INSPECT : 0) | (o->opts->untrusted ? QCOW2_OPEN_STRICT : 0);
+	const bool repair = top && o->opts->repair;
+	const unsigned flags = (o->opts->inspect ? QCOW2_OPEN_INSPECT : 0) |
+			       (o->opts->untrusted ? QCOW2_OPEN_STRICT : 0) | (repair ? QCOW2_OPEN_REPAIR : 0);
 
 	if (qcow2_open(&l->q, l->file, flags, e) || open_data_file(o, l, n, top, e))
 		return -1;
@@ -104,7 +106,7 @@ static int open_qcow2(const struct opening *o, struct layer *l, const struct ima
 		if (index < 0 || qcow2_snapshot_select(l->q, (uint32_t)index, e))
 			return -1;
 	}
-	if (top && o->opts->write && (l->q->h.incompatible & INCOMPAT_CORRUPT))
+	if (top && o->opts->write && !repair && (l->q->h.incompatible & INCOMPAT_CORRUPT))
 		return err_set(e, ERR_CORRUPT, "Image is corrupt; cannot be opened read/write");
 	l->size = l->q->size;
 	return 0;

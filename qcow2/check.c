@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * check: what an image refers to against what its refcounts say, FORMAT.md §12.3. In order: header, active state, snapshots,
- * snapshot table, refcount table, bitmaps, refcount blocks; then the comparison; then COPIED. Nothing is written.
+ * snapshot table, refcount table, bitmaps, refcount blocks; then the comparison; then COPIED. Nothing is written here; repair.c uses the same
+ * steps.
  */
 #include "qcow2/check_internal.h"
 
@@ -19,18 +20,25 @@ int check_spend(struct check *c, uint64_t *budget, uint64_t bytes, const char *w
 	return 0;
 }
 
+bool check_in_file(const struct check *c, uint64_t host, uint64_t bytes)
+{
+	uint64_t end;
+	/* The last cluster of a file may be cut off, so a little beyond its end is fine. */
+	return !add_overflows(host, bytes, &end) && (end <= c->file_bytes || end - c->file_bytes < c->g->cluster_size);
+}
+
 int check_refer(struct check *c, uint64_t host, uint64_t bytes, uint64_t guest, struct error *e)
 {
 	const unsigned bits = c->g->cluster_bits;
-	uint64_t end;
 	if (bytes == 0)
 		return 0;
-	/* The last cluster of a file may be cut off, so a little beyond its end is fine. */
-	if (add_overflows(host, bytes, &end) || (end > c->file_bytes && end - c->file_bytes >= c->g->cluster_size)) {
+	if (!check_in_file(c, host, bytes)) {
+		if (c->repair)
+			c->repair->beyond = min_u64(c->repair->beyond, max_u64(host, c->file_bytes) >> bits);
 		check_found(c, FOUND_BEYOND_END, (struct place){host, guest}, host, bytes, 0);
 		return 0;
 	}
-	uint64_t first = host >> bits, after = ((end - 1) >> bits) + 1;
+	uint64_t first = host >> bits, after = ((host + bytes - 1) >> bits) + 1;
 	c->counts.clusters = max_u64(c->counts.clusters, after);
 	while (first < after) {
 		uint64_t done;
@@ -39,6 +47,8 @@ int check_refer(struct check *c, uint64_t host, uint64_t bytes, uint64_t guest, 
 		first += done;
 		if (first == after)
 			break;
+		if (c->repair)
+			c->repair->overflow = true;
 		check_found(c, FOUND_OVERFLOW, (struct place){first << bits, guest}, first << bits, 0, 0);
 		first++;
 	}
@@ -78,13 +88,13 @@ static int check_snapshot(struct check *c, const struct qcow2_snapshot *s, struc
 }
 
 /* Version 3 asks for the size of the disk and of the VM state in each entry, FORMAT.md §8.3. */
-static void check_snapshot_table(struct check *c)
+void check_snapshot_table(struct check *c)
 {
 	enum { EXTRA_NEEDED = 16 };
 	for (uint32_t i = 0; i < c->q->snapshot_count && c->q->h.version >= 3; i++)
 		if (c->q->snapshots[i].entry.extra_bytes < EXTRA_NEEDED)
-			check_found(c, FOUND_SNAPSHOT_INCOMPLETE, (struct place){c->q->h.snapshots_offset, NOWHERE}, i,
-				0, 0);
+			(repair_is(c, REPAIR_ALL) ? check_fixed : check_found)(c, FOUND_SNAPSHOT_INCOMPLETE,
+				(struct place){c->q->h.snapshots_offset, NOWHERE}, i, 0, 0);
 }
 
 static int check_snapshots(struct check *c, struct error *e)
@@ -147,7 +157,7 @@ static int check_bitmaps(struct check *c, struct error *e)
 	return 0;
 }
 
-static int collect(struct check *c, struct error *e)
+int check_collect(struct check *c, struct error *e)
 {
 	const struct header *h = &c->q->h;
 	if (check_refer(c, 0, c->g->cluster_size, NOWHERE, e) < 0)
@@ -162,7 +172,8 @@ static int collect(struct check *c, struct error *e)
 static int check_all(struct check *c, struct error *e)
 {
 	check_snapshot_table(c);
-	if (check_reftable_load(c, e) < 0 || collect(c, e) < 0 || check_compare(c, e) < 0 || check_copied(c, e) < 0)
+	if (check_reftable_load(c, e) < 0 || check_collect(c, e) < 0 || check_compare(c, e) < 0 ||
+		check_copied(c, e) < 0)
 		return -1;
 	c->out->image_end_offset = max_u64(c->highest, 1) << c->g->cluster_bits;
 	return 0;

@@ -71,31 +71,99 @@ static int judge(struct check_job *j, struct error *e)
 	return 0;
 }
 
+struct fixing { /* the table that a job's events are about */
+	const struct job_table *table;
+	uint8_t *bytes;
+	bool fresh;      /* nothing has written to the table since it was read */
+	size_t from, to; /* changed; equal: nothing */
+};
+
+static int write_back(struct check *c, struct fixing *f, struct error *e)
+{
+	int rc = 1;
+	if (f->from < f->to)
+		rc = repair_table(c, f->table->raw & ENTRY_OFFSET_MASK, f->bytes, f->from, f->to, e);
+	f->from = f->to = 0;
+	return rc;
+}
+
+/* A bit may be set only where the count tells all references. */
+static bool may_fix(const struct check *c, uint64_t count)
+{
+	return c->repair && c->repair->copied && (count != 1 || !c->repair->overflow);
+}
+
+static int apply_l1(struct check *c, const struct event *v, uint64_t l1_index, struct error *e)
+{
+	const struct place at = {v->a & ENTRY_OFFSET_MASK, l1_index << (c->g->cluster_bits + c->g->l2_bits)};
+	const bool fix = may_fix(c, v->b) && repair_l1_allowed(c);
+	(fix ? check_fixed : check_found)(c, v->code, at, l1_index, v->a, v->b);
+	return fix ? repair_l1_put(c, l1_index, v->a ^ ENTRY_COPIED, e) : 0;
+}
+
+/* Several L1 entries may lead to one table, which may have been put right since. */
+static int refresh(struct check *c, struct fixing *f, struct error *e)
+{
+	const uint64_t host = f->table->raw & ENTRY_OFFSET_MASK;
+	if (f->fresh || !c->repair || counts_get(&c->counts, host >> c->g->cluster_bits) <= 1)
+		return 0;
+	f->fresh = true;
+	return io_read(c->file, f->bytes, c->g->cluster_size, host, e);
+}
+
+static int apply_l2(struct check *c, const struct event *v, struct fixing *f, struct error *e)
+{
+	const uint64_t table = (uint64_t)f->table->l1_index << (c->g->cluster_bits + c->g->l2_bits);
+	const struct place at = {v->a & ENTRY_OFFSET_MASK, table + ((uint64_t)v->entry << c->g->cluster_bits)};
+	const size_t in_table = (size_t)v->entry * c->g->l2_entry_bytes;
+	const bool fix = may_fix(c, v->b) && repair_table_allowed(c, f->table->raw & ENTRY_OFFSET_MASK);
+	if (fix && refresh(c, f, e) < 0)
+		return -1;
+	if (fix && get_be64(f->bytes + in_table) != v->a)
+		return 0;
+	(fix ? check_fixed : check_found)(c, v->code, at, v->a, v->b, 0);
+	if (!fix)
+		return 0;
+	put_be64(f->bytes + in_table, v->a ^ ENTRY_COPIED);
+	f->from = f->to ? min_u64(f->from, in_table) : in_table;
+	f->to = max_u64(f->to, in_table + 8);
+	return 0;
+}
+
 static int apply(struct check_job *j, struct error *e)
 {
-	(void)e;
 	struct check *c = j->check;
-	uint64_t l1_index = 0;
+	struct fixing f = {.table = NULL};
 	for (size_t i = 0; i < j->event_count; i++) {
 		const struct event *v = &j->events[i];
-		const uint64_t table = l1_index << (c->g->cluster_bits + c->g->l2_bits);
-		const struct place at = {v->a & ENTRY_OFFSET_MASK, table + ((uint64_t)v->entry << c->g->cluster_bits)};
-		if (v->code == EVENT_TABLE)
-			l1_index = v->a;
-		else if (v->code == FOUND_L1_COPIED)
-			check_found(c, v->code, at, l1_index, v->a, v->b);
-		else
-			check_found(c, v->code, at, v->a, v->b, 0);
+		int rc = 0;
+		if (v->code == EVENT_TABLE) {
+			rc = write_back(c, &f, e);
+			f.table = &j->tables[v->b];
+			f.bytes = j->window + ((size_t)v->b << c->g->cluster_bits);
+			f.fresh = false;
+		} else if (v->code == FOUND_L1_COPIED) {
+			rc = apply_l1(c, v, f.table->l1_index, e);
+		} else if (v->code == FOUND_L2_COPIED) {
+			rc = apply_l2(c, v, &f, e);
+		} else {
+			check_found(c, v->code, (struct place){v->b, NOWHERE}, v->a, v->b, 0);
+		}
+		if (rc < 0)
+			return -1;
 	}
-	return 0;
+	return write_back(c, &f, e);
 }
 
 int check_copied(struct check *c, struct error *e)
 {
 	const struct check_result *r = c->out;
-	if (!c->shared && !c->not_copied && !r->corruptions && !r->leaks && !r->check_errors)
+	const bool fixed = r->corruptions_fixed || r->leaks_fixed;
+	if (!c->shared && !c->not_copied && !r->corruptions && !r->leaks && !r->check_errors && !fixed)
 		return 0;
 	for (unsigned i = 0; i < c->job_count; i++)
 		c->jobs[i].stored.valid = false;
-	return check_l1(c, c->q->h.l1_offset, c->q->h.l1_entries, true, judge, apply, e);
+	if (check_l1(c, c->q->h.l1_offset, c->q->h.l1_entries, true, judge, apply, e) < 0)
+		return -1;
+	return c->repair ? repair_l1_flush(c, e) : 0;
 }

@@ -60,6 +60,22 @@ void counts_free(struct counts *c)
 	*c = (struct counts){0};
 }
 
+int counts_grow(struct counts *c, uint64_t room, struct error *e)
+{
+	const uint64_t have = c->room / COUNTS_PAGE + 1, want = room / COUNTS_PAGE + 1;
+	if (room <= c->room)
+		return 0;
+	if (want > have) {
+		uint8_t **pages = realloc(c->pages, want * sizeof *pages);
+		if (!pages)
+			return err_set(e, ERR_NO_MEMORY, "no memory for reference counts");
+		memset(pages + have, 0, (want - have) * sizeof *pages);
+		c->pages = pages;
+	}
+	c->room = room;
+	return 0;
+}
+
 static uint8_t *page_for_write(struct counts *c, uint64_t cluster, struct error *e)
 {
 	uint8_t **page = &c->pages[cluster / COUNTS_PAGE];
@@ -153,4 +169,50 @@ bool counts_all_one(const struct counts *c, uint64_t first, uint64_t n)
 		n -= here;
 	}
 	return true;
+}
+
+void counts_drop(struct counts *c, uint64_t cluster)
+{
+	uint8_t *n = counts_page(c, cluster) + cluster % COUNTS_PAGE;
+	if (*n < BIG_COUNT) {
+		--*n;
+		return;
+	}
+	struct big_count *b = big_find(c, cluster);
+	b->count--;
+	if (b->count < BIG_COUNT)
+		*n = (uint8_t)b->count;
+}
+
+uint64_t counts_end(const struct counts *c)
+{
+	for (uint64_t p = c->room / COUNTS_PAGE + 1; p > 0; p--) {
+		const uint8_t *page = c->pages[p - 1];
+		if (!page || mem_is_zero(page, COUNTS_PAGE))
+			continue;
+		for (uint64_t i = COUNTS_PAGE; i > 0; i--)
+			if (page[i - 1])
+				return (p - 1) * COUNTS_PAGE + i;
+	}
+	return 0;
+}
+
+uint64_t counts_find_free(const struct counts *c, uint64_t from, uint64_t n, uint64_t limit)
+{
+	uint64_t run = 0;
+	for (uint64_t i = from; i < limit; i++) {
+		if (i >= c->room) /* nothing is counted from here on */
+			return limit - (i - run) >= n ? i - run : NOWHERE;
+		const uint8_t *page = counts_page(c, i);
+		if (!page) {
+			const uint64_t here = min_u64(COUNTS_PAGE - i % COUNTS_PAGE, limit - i);
+			run += here;
+			i += here - 1;
+		} else {
+			run = page[i % COUNTS_PAGE] ? 0 : run + 1;
+		}
+		if (run >= n)
+			return i + 1 - run;
+	}
+	return NOWHERE;
 }

@@ -103,6 +103,8 @@ static int scan_cluster(struct scan *s, uint32_t i, uint64_t raw, uint64_t bitma
 		enum finding_code code = data ? FOUND_DATA_UNALIGNED : FOUND_PREALLOCATED_UNALIGNED;
 		if (job_note(j, code, host, 0, i, e) < 0)
 			return -1;
+		if (!data && repair_is(j->check, REPAIR_ALL))
+			return 0; /* given up by the repair */
 	}
 	count_run(s, host, 1);
 	return j->check->data_file ? 0 : job_note(j, EVENT_CLUSTERS, host, 1, i, e);

@@ -46,6 +46,14 @@ static inline uint8_t *counts_page(const struct counts *c, uint64_t cluster)
 }
 /* True when all of `n` counts from `first` are one; false as well when some lie outside. */
 bool counts_all_one(const struct counts *c, uint64_t first, uint64_t n);
+/* Makes `room` larger. */
+int counts_grow(struct counts *c, uint64_t room, struct error *e);
+/* One less for a cluster whose count is not 0. */
+void counts_drop(struct counts *c, uint64_t cluster);
+/* The last cluster with a count + 1; 0: there is none. */
+uint64_t counts_end(const struct counts *c);
+/* The first of `n` neighbours without a count, from `from` on and within `limit`; NOWHERE: there are none. */
+uint64_t counts_find_free(const struct counts *c, uint64_t from, uint64_t n, uint64_t limit);
 
 /* ---- events and findings (qcow2/check_report.c) ---- */
 
@@ -117,7 +125,35 @@ void job_submit(struct check_job *j);
 int jobs_drain(struct check *c, struct error *e);
 int job_note(struct check_job *j, uint32_t code, uint64_t a, uint64_t b, uint32_t entry, struct error *e);
 
+/* ---- what a repair remembers (qcow2/repair*.c, FORMAT.md §12.5) ---- */
+
+struct repair {
+	enum repair_mode mode;
+	struct qcow2 *q;
+	bool rebuild;    /* the refcount structure cannot be made right where it is */
+	bool overflow;   /* some cluster has more references than its refcount can hold */
+	bool copied;     /* COPIED bits may be put right */
+	uint64_t broken; /* corruptions found that a rebuild does away with */
+	uint64_t
+		beyond; /* the lowest cluster behind the file's end that something refers to: the file must not grow over it */
+	struct area { /* clusters of tables that no entry of another may be written into, sorted */
+		uint64_t first, end;
+	} * fixed;
+	size_t fixed_count;
+	struct { /* the sector of the active L1 that entries are changed in */
+		uint64_t host;
+		bool dirty;
+		uint8_t bytes[512];
+	} l1;
+};
+
 /* ---- the check itself ---- */
+
+enum compare_stage {
+	COMPARE,      /* report; counts become the stored ones */
+	COMPARE_LOOK, /* report; counts stay */
+	COMPARE_FIX,  /* put right what may be, report; counts become the stored ones */
+};
 
 struct check {
 	const struct qcow2 *q;
@@ -141,6 +177,8 @@ struct check {
 	struct check_job *jobs;
 	unsigned job_count, job_at;
 	uint64_t progress_done, progress_total;
+	struct repair *repair; /* NULL: nothing is written */
+	enum compare_stage stage;
 };
 
 /* Counts, jobs and threads for a look at `l`; opts and out stay the caller's. check_end also after a failure. */
@@ -182,5 +220,42 @@ uint64_t check_refblock_of(const struct check *c, uint64_t cluster);
 int check_compare(struct check *c, struct error *e);
 /* The refcount stored for any cluster, one at a time: 0 found, -1 unknown since the block is unaligned or unreadable. */
 int check_stored(struct check *c, struct stored_cache *cache, uint64_t cluster, uint64_t *count);
+
+/* All references of the image (qcow2/check.c). */
+int check_collect(struct check *c, struct error *e);
+/* Whether check_refer would count them, all. */
+bool check_in_file(const struct check *c, uint64_t host, uint64_t bytes);
+/* Findings about the snapshot table itself. */
+void check_snapshot_table(struct check *c);
+
+/* ---- steps of a repair ---- */
+
+static inline bool repair_is(const struct check *c, enum repair_mode mode)
+{
+	return c->repair && c->repair->mode == mode;
+}
+/* Changes the L2 entry at `host` to (entry & keep) | set. 1 done, 0 not allowed: there is another table (qcow2/repair_entry.c). */
+enum { REPAIR_WAS_RIGHT = 2 }; /* done before, by another way to the same table */
+int repair_entry(struct check *c, uint64_t host, uint64_t keep, uint64_t set, struct error *e);
+/* Whether the L2 table at `host` may be written to: it lies in the file and no other table does there. */
+bool repair_table_allowed(const struct check *c, uint64_t host);
+/* Writes the sectors of [from, to) of it. */
+int repair_table(struct check *c, uint64_t host, const uint8_t *bytes, size_t from, size_t to, struct error *e);
+/* Whether the L1 table may be written to; one entry of it; the last of them. */
+bool repair_l1_allowed(const struct check *c);
+int repair_l1_put(struct check *c, uint64_t index, uint64_t raw, struct error *e);
+int repair_l1_flush(struct check *c, struct error *e);
+/* Collects the areas of all tables but L2 tables. */
+int repair_fix_areas(struct check *c, struct error *e);
+/* New refcount table and blocks from the counts, elsewhere; then the header leads to them (qcow2/repair_rebuild.c). */
+int repair_rebuild(struct check *c, struct error *e);
+/* Writes the counts of [first, end) into the refcount blocks that there are. */
+int repair_store_counts(struct check *c, uint64_t first, uint64_t end, struct error *e);
+/* A place for `n` clusters, none of which is in use. */
+int repair_find_room(const struct check *c, uint64_t n, uint64_t *first, struct error *e);
+/* Before all else: leaves out the snapshots that are too many. At the end: a new snapshot table, if one of its entries needs it
+ * (qcow2/repair_snapshots.c). */
+int repair_snapshot_count(struct check *c, struct error *e);
+int repair_snapshot_table(struct check *c, struct error *e);
 
 #endif

@@ -5,8 +5,33 @@
  */
 #include "qcow2/check_internal.h"
 
+/* A finding that a new refcount structure does away with. */
+static void broken(struct check *c, uint32_t code, uint64_t host, uint64_t x, uint64_t y)
+{
+	check_found(c, code, (struct place){host, NOWHERE}, x, y, 0);
+	if (!c->repair)
+		return;
+	c->repair->broken++;
+	/* For leaks alone a block elsewhere does no harm as long as nothing needs it. */
+	c->repair->rebuild |= code != FOUND_REFBLOCK_OUTSIDE || c->repair->mode == REPAIR_ALL;
+}
+
+/* Only a repair sees a table that cannot be used. */
+static int reftable_unusable(struct check *c, struct error *e)
+{
+	const struct header *h = &c->q->h;
+	c->reftable_entries = 0;
+	c->reftable = mem_calloc(1, 8, "refcount table", e);
+	c->repair->rebuild = true;
+	if (h->reftable_clusters)
+		broken(c, FOUND_REFTABLE_UNUSABLE, h->reftable_offset, h->reftable_offset, h->reftable_clusters);
+	return c->reftable ? 0 : -1;
+}
+
 int check_reftable_load(struct check *c, struct error *e)
 {
+	if (c->repair && header_check_reftable(&c->q->h, e) < 0)
+		return reftable_unusable(c, e);
 	size_t bytes = (size_t)c->q->h.reftable_clusters << c->g->cluster_bits;
 	c->reftable_entries = bytes / 8;
 	c->reftable = mem_alloc_pages(max_u64(bytes, 8), "refcount table", e);
@@ -23,26 +48,25 @@ int check_refblocks(struct check *c, struct error *e)
 {
 	for (uint64_t i = 0; i < c->reftable_entries; i++) {
 		const uint64_t host = c->reftable[i] & REFTABLE_OFFSET_MASK;
-		const struct place at = {host, NOWHERE};
 		if (c->reftable[i] == 0)
 			continue;
 		if (c->reftable[i] & ~REFTABLE_OFFSET_MASK) {
-			check_found(c, FOUND_REFTABLE_RESERVED, at, i, 0, 0);
+			broken(c, FOUND_REFTABLE_RESERVED, host, i, 0);
 			continue;
 		}
 		if (geometry_in_cluster(c->g, host)) {
-			check_found(c, FOUND_REFBLOCK_UNALIGNED, at, i, 0, 0);
+			broken(c, FOUND_REFBLOCK_UNALIGNED, host, i, 0);
 			continue;
 		}
 		if (host >> c->g->cluster_bits >= c->counts.clusters) {
-			check_found(c, FOUND_REFBLOCK_OUTSIDE, at, i, 0, 0);
+			broken(c, FOUND_REFBLOCK_OUTSIDE, host, i, 0);
 			continue;
 		}
 		if (check_refer(c, host, c->g->cluster_size, NOWHERE, e) < 0)
 			return -1;
 		uint64_t references = counts_get(&c->counts, host >> c->g->cluster_bits);
 		if (references != 1)
-			check_found(c, FOUND_REFBLOCK_SHARED, at, i, references, 0);
+			broken(c, FOUND_REFBLOCK_SHARED, host, i, references);
 	}
 	return 0;
 }

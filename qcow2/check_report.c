@@ -98,7 +98,8 @@ static void found(struct check *c, uint32_t code, bool repaired, struct place at
 	count(c->out, texts[code].kind, repaired);
 	if (!c->opts->found)
 		return;
-	struct finding f = {.code = code, .kind = texts[code].kind, .repaired = repaired, .host = at.host, .guest = at.guest};
+	struct finding f = {
+		.code = code, .kind = texts[code].kind, .repaired = repaired, .host = at.host, .guest = at.guest};
 	snprintf(f.text, sizeof f.text, texts[code].text, (unsigned long long)n[0], (unsigned long long)n[1],
 		(unsigned long long)n[2]);
 	tell(c, &f);

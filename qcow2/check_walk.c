@@ -92,10 +92,29 @@ static int apply_table(struct check *c, uint64_t host, uint64_t guest, struct er
 	return 0;
 }
 
+/* What can be wrong with the entry at `host`; two things can be put right at once. */
+static int apply_finding(struct check *c, const struct event *v, uint64_t host, uint64_t guest, struct error *e)
+{
+	const struct place at = {host, guest};
+	int fixed = 0;
+	if (repair_is(c, REPAIR_ALL) && v->code == FOUND_COMPRESSED_COPIED)
+		fixed = repair_entry(c, host, ~ENTRY_COPIED, 0, e);
+	else if (repair_is(c, REPAIR_ALL) && v->code == FOUND_PREALLOCATED_UNALIGNED)
+		fixed = repair_entry(c, host, 0, c->g->subclusters > 1 ? 0 : ENTRY_ZERO, e);
+	if (fixed < 0)
+		return -1;
+	if (fixed == REPAIR_WAS_RIGHT)
+		return 0;
+	(fixed ? check_fixed : check_found)(c, v->code, at, v->a, v->b, 0);
+	if (repair_is(c, REPAIR_ALL) && v->code == FOUND_PREALLOCATED_UNALIGNED && !fixed)
+		return check_refer(c, v->a, c->g->cluster_size, guest, e);
+	return 0;
+}
+
 static int apply(struct check_job *j, struct error *e)
 {
 	struct check *c = j->check;
-	uint64_t base = 0;
+	uint64_t base = 0, table = 0;
 	for (size_t i = 0; i < j->event_count; i++) {
 		const struct event *v = &j->events[i];
 		uint64_t guest = base + ((uint64_t)v->entry << c->g->cluster_bits);
@@ -103,13 +122,13 @@ static int apply(struct check_job *j, struct error *e)
 		if (v->code == EVENT_TABLE)
 			base = v->a << (c->g->cluster_bits + c->g->l2_bits);
 		else if (v->code == EVENT_L2_TABLE)
-			rc = apply_table(c, v->a, base, e);
+			rc = apply_table(c, table = v->a, base, e);
 		else if (v->code == EVENT_CLUSTERS)
 			rc = apply_clusters(c, v, guest, e);
 		else if (v->code == EVENT_COMPRESSED)
 			rc = check_refer(c, v->a, v->b, guest, e);
 		else
-			check_found(c, v->code, (struct place){NOWHERE, guest}, v->a, v->b, 0);
+			rc = apply_finding(c, v, table + (uint64_t)v->entry * c->g->l2_entry_bytes, guest, e);
 		if (rc < 0)
 			return -1;
 	}

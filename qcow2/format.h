@@ -69,6 +69,11 @@ enum qcow2_compression { QCOW2_COMPRESSION_DEFLATE = 0, QCOW2_COMPRESSION_ZSTD =
 /* Decodes and validates the fixed part. `len` is what could be read of the first cluster, at least 72 bytes (104 for v3) or
  * ERR_CORRUPT. Unknown incompatible bits and encryption are not refused here (info may want to name them): the opener does. */
 int header_decode(const uint8_t *buf, size_t len, struct header *h, struct error *e);
+/* The same for a repair: a refcount table that cannot be used and more snapshots than allowed pass. */
+int header_decode_damaged(const uint8_t *buf, size_t len, struct header *h, struct error *e);
+/* What header_decode demands beyond that. */
+int header_check_reftable(const struct header *h, struct error *e);
+int header_check_snapshot_count(const struct header *h, struct error *e);
 /* Writes 72, 104 or 112 bytes to buf, as version and header_length say; returns how many. */
 size_t header_encode(const struct header *h, uint8_t *buf);
 void header_geometry(const struct header *h, struct geometry *g);

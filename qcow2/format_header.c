@@ -127,7 +127,7 @@ int l1_table_check(const struct geometry *g, uint64_t host, uint32_t entries, ui
 	return check_range(g, "L1 table", host, entries * UINT64_C(8), e);
 }
 
-static int check_tables(const struct header *h, struct error *e)
+int header_check_reftable(const struct header *h, struct error *e)
 {
 	struct geometry g;
 
@@ -137,18 +137,32 @@ static int check_tables(const struct header *h, struct error *e)
 	if (h->reftable_clusters > (uint32_t)QCOW2_MAX_REFTABLE_BYTES >> h->cluster_bits)
 		return err_set(e, ERR_LIMIT, "header: refcount table of %u clusters is larger than %d bytes",
 			h->reftable_clusters, QCOW2_MAX_REFTABLE_BYTES);
-	if (check_range(&g, "refcount table", h->reftable_offset, (uint64_t)h->reftable_clusters << h->cluster_bits, e))
-		return -1;
+	return check_range(&g, "refcount table", h->reftable_offset, (uint64_t)h->reftable_clusters << h->cluster_bits,
+		e);
+}
+
+int header_check_snapshot_count(const struct header *h, struct error *e)
+{
 	if (h->snapshot_count > QCOW2_MAX_SNAPSHOTS)
 		return err_set(e, ERR_LIMIT, "header: %u snapshots are more than %d", h->snapshot_count,
 			QCOW2_MAX_SNAPSHOTS);
+	return 0;
+}
+
+static int check_tables(const struct header *h, bool damaged, struct error *e)
+{
+	struct geometry g;
+
+	header_geometry(h, &g);
+	if (!damaged && (header_check_reftable(h, e) || header_check_snapshot_count(h, e)))
+		return -1;
 	if (check_range(&g, "snapshot table", h->snapshots_offset,
 		    (uint64_t)h->snapshot_count * QCOW2_SNAPSHOT_ENTRY_BYTES, e))
 		return -1;
 	return l1_table_check(&g, h->l1_offset, h->l1_entries, h->size, e);
 }
 
-int header_decode(const uint8_t *buf, size_t len, struct header *h, struct error *e)
+static int decode(const uint8_t *buf, size_t len, bool damaged, struct header *h, struct error *e)
 {
 	if (len < 4 || get_be32(buf + AT_MAGIC) != QCOW2_MAGIC)
 		return err_set(e, ERR_CORRUPT, "not a qcow2 image: wrong magic number");
@@ -166,10 +180,20 @@ int header_decode(const uint8_t *buf, size_t len, struct header *h, struct error
 		return err_set(e, ERR_CORRUPT, "header: header_length %u is more than a cluster", h->header_length);
 	if (check_features(h, e) || check_backing_name(h, e))
 		return -1;
-	if (check_tables(h, e))
+	if (check_tables(h, damaged, e))
 		return -1;
 	h->size = align_down(h->size, SECTOR);
 	return 0;
+}
+
+int header_decode(const uint8_t *buf, size_t len, struct header *h, struct error *e)
+{
+	return decode(buf, len, false, h, e);
+}
+
+int header_decode_damaged(const uint8_t *buf, size_t len, struct header *h, struct error *e)
+{
+	return decode(buf, len, true, h, e);
 }
 
 size_t header_encode(const struct header *h, uint8_t *buf)

@@ -15,6 +15,9 @@ struct snapshot_list {
 };
 /* Reads the snapshot table that `h` leads to. Free with snapshot_list_free, also after a failure. */
 int snapshot_list_read(struct snapshot_list *list, struct io *file, const struct header *h, struct error *e);
+/* The same for a repair: entries beyond the limits of FORMAT.md §14 are left out at the end, too much extra data are passed over;
+ * extra_bytes and bytes of the entry tell what the file has. */
+int snapshot_list_read_damaged(struct snapshot_list *list, struct io *file, const struct header *h, struct error *e);
 void snapshot_list_free(struct snapshot_list *list);
 int bitmap_list_read(struct qcow2 *q, const struct bitmaps_extension *x, struct error *e);
 void bitmap_list_free(struct qcow2 *q);
@@ -22,6 +25,9 @@ void bitmap_list_free(struct qcow2 *q);
 /* Reads what of the fixed header is there: QCOW2_HEADER_V3_BYTES, zeros past a short file's end; *len = bytes in
  * the file. */
 int header_read(struct io *file, uint8_t bytes[QCOW2_HEADER_V3_BYTES], size_t *len, struct error *e);
+/* Writes what differs between q->h and `h`, one write within the first sector, flushed before and after (FORMAT.md §12.4). q->h is
+ * then `h`. */
+int header_put(struct qcow2 *q, const struct header *h, struct error *e);
 /* QEMU counts in whole sectors, the header's size in bytes. */
 static inline uint64_t qcow2_whole_sectors(uint64_t bytes)
 {

@@ -146,12 +146,13 @@ static void forget_strings(struct qcow2 *q)
 	free(STEAL(q->data_file_name));
 }
 
-static int read_lists(struct qcow2 *q, const struct start *s, struct error *e)
+static int read_lists(struct qcow2 *q, const struct start *s, unsigned flags, struct error *e)
 {
 	struct snapshot_list list;
 	struct bitmaps_extension b;
 
-	if (snapshot_list_read(&list, q->file, &q->h, e)) {
+	if (flags & QCOW2_OPEN_REPAIR ? snapshot_list_read_damaged(&list, q->file, &q->h, e)
+				      : snapshot_list_read(&list, q->file, &q->h, e)) {
 		snapshot_list_free(&list);
 		return -1;
 	}
@@ -187,7 +188,7 @@ static int read_start(struct qcow2 *q, size_t want, unsigned flags, struct error
 	}
 	if (more || ((flags & QCOW2_OPEN_STRICT) && refuse_untrusted(q, e)))
 		return -1;
-	return read_lists(q, &s, e);
+	return read_lists(q, &s, flags, e);
 }
 
 static int open_once(struct qcow2 *q, unsigned flags, struct error *e)
@@ -199,7 +200,8 @@ static int open_once(struct qcow2 *q, unsigned flags, struct error *e)
 		return -1;
 	if (!qcow2_probe(q->header_bytes, len) && (len < 4 || get_be32(q->header_bytes) != QCOW2_MAGIC))
 		return err_set(e, ERR_CORRUPT, "Image is not in qcow2 format");
-	if (header_decode(q->header_bytes, len, &q->h, e))
+	if (flags & QCOW2_OPEN_REPAIR ? header_decode_damaged(q->header_bytes, len, &q->h, e)
+				      : header_decode(q->header_bytes, len, &q->h, e))
 		return -1;
 	if (q->h.crypt_method)
 		return err_set(e, ERR_UNSUPPORTED, "encrypted images are not supported (encryption method %u)",

@@ -56,6 +56,9 @@ enum qcow2_open_flags {
 	QCOW2_OPEN_INSPECT = 1,
 	/* --untrusted: no backing name, no data file, no unknown feature or extension, no encryption */
 	QCOW2_OPEN_STRICT = 2,
+	/* check -r: a refcount table that cannot be used, too many snapshots, too much extra data of one are let in; the snapshots
+	 * beyond the limits are then not in the list. Such an image is for qcow2_repair only. */
+	QCOW2_OPEN_REPAIR = 4,
 };
 /* Reads header, extensions, snapshot table and bitmap directory. Encrypted images: ERR_UNSUPPORTED; unknown incompatible
  * features: ERR_UNSUPPORTED naming them (FORMAT.md §4.3). `file` is borrowed. Free with qcow2_close. */
@@ -113,6 +116,7 @@ struct chain_opts {
 	enum image_format format; /* of the top; AUTO probes it */
 	bool no_backing;          /* only the top: info, check */
 	bool inspect;             /* QCOW2_OPEN_INSPECT */
+	bool repair;              /* QCOW2_OPEN_REPAIR for the top, which may be marked as corrupt; with `write` */
 	bool untrusted;           /* QCOW2_OPEN_STRICT; AUTO is refused */
 	bool direct;              /* O_DIRECT for all files */
 	enum io_lock_mode lock;

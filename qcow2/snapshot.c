@@ -8,7 +8,7 @@
 
 #include <openssl/evp.h>
 
-enum { TABLE_WINDOW = 16 << 10, L1_WINDOW = 64 << 10, VERIFY_TRIES = 5 };
+enum { TABLE_WINDOW = 16 << 10, L1_WINDOW = 64 << 10, VERIFY_TRIES = 5, AT_EXTRA_BYTES = 36 /* of an entry */ };
 
 /* The part of the table that is in memory. */
 struct table_reader {
@@ -16,7 +16,7 @@ struct table_reader {
 	uint64_t host; /* of buf[0] */
 	uint8_t *buf;  /* owned */
 	size_t len, cap;
-	uint64_t read; /* bytes of the whole table so far */
+	bool damaged; /* for a repair */
 };
 
 /* Makes `need` bytes at `host` available. An entry is at most 40 + 1024 + 2 * 65535 bytes. */
@@ -54,6 +54,40 @@ static int keep_entry(struct qcow2_snapshot *s, const struct snapshot_entry *x, 
 	return s->name ? 0 : -1;
 }
 
+/* An entry with more extra data than allowed, as if it had none but what is known. */
+static int read_overlong(struct table_reader *t, uint64_t host, struct snapshot_entry *x, struct error *e)
+{
+	enum { KNOWN = 24 };
+	const uint32_t extra = get_be32(t->buf + (host - t->host) + AT_EXTRA_BYTES);
+	uint8_t start[QCOW2_SNAPSHOT_ENTRY_BYTES + KNOWN];
+	AUTO_FREE uint8_t *entry = NULL;
+	size_t names;
+	uint64_t bytes;
+
+	memcpy(start, t->buf + (host - t->host), QCOW2_SNAPSHOT_ENTRY_BYTES);
+	put_be32(start + AT_EXTRA_BYTES, KNOWN);
+	if (io_read_exact(t->file, start + QCOW2_SNAPSHOT_ENTRY_BYTES, KNOWN, host + QCOW2_SNAPSHOT_ENTRY_BYTES,
+		    "snapshot table", e))
+		return -1;
+	snapshot_entry_decode(start, sizeof start, x, e);
+	names = (size_t)x->id_len + x->name_len;
+	bytes = QCOW2_SNAPSHOT_ENTRY_BYTES + (uint64_t)extra + names;
+	entry = mem_calloc(1, sizeof start + names, "snapshot entry", e);
+	if (!entry || io_read_exact(t->file, entry + sizeof start, names, host + bytes - names, "snapshot table", e))
+		return -1;
+	memcpy(entry, start, sizeof start);
+	if (snapshot_entry_decode(entry, sizeof start + names, x, e))
+		return -1;
+	/* The id and name found there are used before anything else is read. */
+	free(t->buf);
+	t->buf = STEAL(entry);
+	t->cap = sizeof start + names;
+	t->len = 0;
+	x->extra_bytes = extra;
+	x->bytes = (size_t)align_up(bytes, 8);
+	return 0;
+}
+
 static int read_entry(struct table_reader *t, uint64_t host, struct snapshot_entry *x, struct error *e)
 {
 	size_t need = QCOW2_SNAPSHOT_ENTRY_BYTES;
@@ -62,6 +96,8 @@ static int read_entry(struct table_reader *t, uint64_t host, struct snapshot_ent
 	do {
 		if (table_at(t, host, need, e))
 			return -1;
+		if (t->damaged && get_be32(t->buf + (host - t->host) + AT_EXTRA_BYTES) > QCOW2_MAX_SNAPSHOT_EXTRA)
+			return read_overlong(t, host, x, e);
 		more = snapshot_entry_decode(t->buf + (host - t->host), t->len - (size_t)(host - t->host), x, e);
 		/* Without the padding: that of the last entry may lie past the file's end. */
 		need = QCOW2_SNAPSHOT_ENTRY_BYTES + (size_t)x->extra_bytes + x->id_len + x->name_len;
@@ -76,9 +112,13 @@ static int read_entries(struct snapshot_list *list, struct table_reader *t, cons
 	for (; list->count < h->snapshot_count; list->count++) {
 		struct snapshot_entry x;
 
+		if (t->damaged && list->count == QCOW2_MAX_SNAPSHOTS)
+			return 0;
 		if (read_entry(t, host, &x, e))
 			return err_prefix(e, "snapshot %u", list->count);
 		host += x.bytes;
+		if (t->damaged && host - h->snapshots_offset > QCOW2_MAX_SNAPSHOT_TABLE_BYTES)
+			return 0;
 		if (host - h->snapshots_offset > QCOW2_MAX_SNAPSHOT_TABLE_BYTES)
 			return err_set(e, ERR_LIMIT, "snapshot table is larger than %d bytes",
 				QCOW2_MAX_SNAPSHOT_TABLE_BYTES);
@@ -90,25 +130,39 @@ static int read_entries(struct snapshot_list *list, struct table_reader *t, cons
 	return 0;
 }
 
-int snapshot_list_read(struct snapshot_list *list, struct io *file, const struct header *h, struct error *e)
+static int read_list(struct snapshot_list *list, struct table_reader *t, const struct header *h, struct error *e)
 {
-	struct table_reader t = {.file = file};
+	uint32_t count = h->snapshot_count;
 	int failed;
 
 	*list = (struct snapshot_list){0};
-	if (!h->snapshot_count)
+	if (!count)
 		return 0;
+	if (t->damaged && count > QCOW2_MAX_SNAPSHOTS)
+		count = QCOW2_MAX_SNAPSHOTS;
 	/* Before memory is taken for them: each has at least its fixed part in the file. */
-	if (h->snapshots_offset > file->size ||
-		(file->size - h->snapshots_offset) / QCOW2_SNAPSHOT_ENTRY_BYTES < h->snapshot_count)
+	if (h->snapshots_offset > t->file->size ||
+		(t->file->size - h->snapshots_offset) / QCOW2_SNAPSHOT_ENTRY_BYTES < count)
 		return err_set(e, ERR_CORRUPT, "snapshot table of %u entries at 0x%llx lies past the end of the file",
-			h->snapshot_count, (unsigned long long)h->snapshots_offset);
-	list->entries = mem_calloc(h->snapshot_count, sizeof *list->entries, "snapshot list", e);
+			count, (unsigned long long)h->snapshots_offset);
+	list->entries = mem_calloc(count, sizeof *list->entries, "snapshot list", e);
 	if (!list->entries)
 		return -1;
-	failed = read_entries(list, &t, h, e);
-	free(t.buf);
+	failed = read_entries(list, t, h, e);
+	free(t->buf);
 	return failed;
+}
+
+int snapshot_list_read(struct snapshot_list *list, struct io *file, const struct header *h, struct error *e)
+{
+	struct table_reader t = {.file = file};
+	return read_list(list, &t, h, e);
+}
+
+int snapshot_list_read_damaged(struct snapshot_list *list, struct io *file, const struct header *h, struct error *e)
+{
+	struct table_reader t = {.file = file, .damaged = true};
+	return read_list(list, &t, h, e);
 }
 
 void snapshot_list_free(struct snapshot_list *list)

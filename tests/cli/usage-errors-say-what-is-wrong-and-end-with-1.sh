@@ -64,8 +64,11 @@ fails 2 "compare with a missing image" "$QSNAP" compare a missing
 fails 63 "check of a raw image" "$QSNAP" check -f raw a
 same "... prints nothing on stdout" "$(cat out)" ""
 fails 1 "check of a missing image" "$QSNAP" check missing
-fails 1 "check -r" "$QSNAP" check -r all a
-says "not supported"
+fails 1 "check -r with another word" "$QSNAP" check -r some a
+says "--repair (-r) expects 'leaks' or 'all' not 'some'"
+fails 1 "check -r and -U" "$QSNAP" check -U -r all a
+says "force-share=on can only be used with read-only images"
+fails 63 "check -r of a raw image" "$QSNAP" check -f raw -r all a
 for verb in -c -a -d; do
 	fails 1 "snapshot $verb" "$QSNAP" snapshot $verb x a
 	says "not supported"
