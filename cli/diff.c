@@ -157,7 +157,8 @@ static int diff_run(struct cli *c, int argc, char **argv)
 	AUTO_CHAIN struct chain *image = NULL;
 
 	parse(c, argc, argv, &a);
-	if (cli_source_opts(c, &a.source, argv[optind], NULL, &opts) < 0 || cli_open(c, argv[optind], &opts, &image) < 0)
+	if (cli_source_opts(c, &a.source, argv[optind], NULL, &opts) < 0 ||
+		cli_open(c, argv[optind], &opts, &image) < 0)
 		return 1;
 	return print_diff(c, image, &a, &e) < 0 ? cli_fail(c, &e) : 0;
 }
@@ -165,7 +166,8 @@ static int diff_run(struct cli *c, int argc, char **argv)
 static const struct cli_option diff_options[] = {
 	CLI_ROW_HELP,
 	CLI_ROW_FORMAT,
-	{DIFF_FROM, "from", "STATE", "the earlier state: a snapshot, active, or backing for what the image has of its own"},
+	{DIFF_FROM, "from", "STATE",
+		"the earlier state: a snapshot, active, or backing for what the image has of its own"},
 	{DIFF_TO, "to", "STATE", "the later state, which is what is told of: a snapshot or active (default)"},
 	CLI_ROW_FORCE_SHARE,
 	{DIFF_JSON, "json", NULL, "the same as --output json"},

@@ -21,7 +21,7 @@ struct diff {
 	struct side from, to;
 	struct chain below; /* the backing chain; count 0: none */
 	struct walk *backing;
-	uint64_t common;        /* both states reach as far as here */
+	uint64_t common; /* both states reach as far as here */
 	bool has_data_file;
 	uint64_t mask; /* of a standard entry as it is stored: what of it matters */
 };

@@ -133,7 +133,7 @@ START_TEST(subclusters_of_one_host_cluster)
 	builder_entry(&b, 0, host, 0x000000000000ffffull);
 	builder_entry(&b, 64 * K, host + 64 * K, 0xffffffffull);
 	builder_snapshot(&b, "1", "s", 4 * 64 * K);
-	builder_entry(&b, 0, host, 0x0000ff000f0000ffull);       /* 8-15 became zero, 24-27 data */
+	builder_entry(&b, 0, host, 0x0000ff000f0000ffull); /* 8-15 became zero, 24-27 data */
 	builder_entry(&b, 64 * K, host + 64 * K, 0x800000007fffffffull);
 	c = chain_of(&(struct io *){builder_finish(&b)}, NULL, 1);
 	states_of(c->layers[0].q, s);
