@@ -24,6 +24,7 @@ enum {
 	OPT_SPOOL_DIR,
 	OPT_KEEP_SNAPSHOTS,
 	OPT_NO_REFLINK,
+	OPT_SINCE,
 };
 
 static const struct cli_option options[] = {
@@ -68,6 +69,7 @@ static const struct cli_option options[] = {
 	{OPT_TWO_PASS, "two-pass", NULL, "compressed qcow2 to standard output: compress twice and need no spool"},
 	{OPT_SPOOL_DIR, "spool-dir", "DIR", "where compressed qcow2 for standard output is spooled"},
 	{OPT_KEEP_SNAPSHOTS, "keep-snapshots", NULL, "internal snapshots and bitmaps arrive in the target too"},
+	{OPT_SINCE, "since", "SNAPSHOT", "with -B: write what differs from this snapshot, which the backing file holds"},
 	{OPT_NO_REFLINK, "no-reflink", NULL, "never share blocks with the source"},
 	CLI_ROW_END,
 };
@@ -76,7 +78,8 @@ struct request {
 	const struct cli *cli;
 	struct convert_opts opts;
 	struct cli_source source;
-	struct snapshot_query query;
+	struct snapshot_query query, since;
+	bool has_since;
 	struct cli_option_list list;
 	const char *target_format, *target_cache, *backing, *backing_format;
 	bool quiet;
@@ -100,6 +103,10 @@ static void parse_source_option(struct request *r, int id, const char *arg)
 	if (cli_source_option(&r->source, id, arg))
 		return;
 	switch (id) {
+	case OPT_SINCE:
+		cli_snapshot_name(r->cli, arg, &r->since);
+		r->has_since = true;
+		break;
 	case OPT_SALVAGE:
 		r->opts.salvage = true;
 		break;
@@ -361,6 +368,7 @@ static int run(struct cli *c, int argc, char **argv)
 		}
 		if (cli_source_opts(c, &r.source, sources[i].name, &r.query, &sources[i].open) < 0)
 			goto out;
+		sources[i].since = r.has_since ? &r.since : NULL;
 	}
 	r.opts.sources = sources;
 	if (set_target_options(&r, &e) < 0)

@@ -70,6 +70,11 @@ struct plan {
 	unsigned backing_depth; /* -B: layers from here on are the target's backing file; UINT32_MAX: it has none */
 	unsigned
 		absent_depth; /* -B: what no layer has down to here is left to it; zeros of a short layer above are not */
+	struct diff *since;             /* --since: what differs from the backing file; NULL: backing_depth tells */
+	struct diff_extent change;      /* of since: nothing differs from change_from up to its start */
+	uint64_t change_from;
+	uint64_t since_end;   /* up to here the backing file holds the snapshot */
+	uint64_t backing_end; /* from here on the backing file shows nothing */
 	bool write_zeros;     /* -S 0: no skipping */
 	struct share *share; /* several states: what earlier ones have; NULL: one state */
 	bool clone;          /* JOB_CLONE is worth a try */
@@ -85,8 +90,8 @@ int plan_next(struct plan *p, struct job *job, struct error *e);
 /* Treats the extent as "left to the backing file" (convert -B). */
 static inline bool plan_absent(const struct plan *p, const struct extent *x)
 {
-	return p->backing_depth != UINT32_MAX &&
-	       x->depth >= (x->kind == EXTENT_ABSENT ? p->absent_depth : p->backing_depth);
+	return x->in_backing || (p->backing_depth != UINT32_MAX &&
+					x->depth >= (x->kind == EXTENT_ABSENT ? p->absent_depth : p->backing_depth));
 }
 
 /* ---- the work: what threads do with a job (convert/work.c) ---- */
@@ -179,6 +184,7 @@ struct conversion {
 	struct work work;
 	struct target *target, *data_target;
 	struct chain *existing; /* -n: the qcow2 image whose options the new one has */
+	struct qcow2_state since, until; /* --since: both states */
 	struct convert_result *result;
 	unsigned threads;
 	bool new_file; /* the target starts empty and reads as zeros */
@@ -228,6 +234,14 @@ void share_free(struct share *s);
 struct share_key share_key(const struct extent *x, unsigned count, unsigned *first, uint64_t start, uint64_t end);
 const struct share_place *share_find(const struct share *s, struct share_key key);
 int share_add(struct share *s, struct share_key key, struct share_place place, struct error *e);
+
+/* ---- what differs from a snapshot (convert/since.c) ---- */
+
+/* Finds the snapshot; refuses what does not go together. */
+int since_prepare(struct conversion *c, struct error *e);
+void since_backing(struct conversion *c, uint64_t backing_size);
+/* Cuts the extent to what is all in the backing file or all not, and says so in it. */
+int since_extent(struct plan *p, struct extent *x, struct error *e);
 
 /* ---- persistent bitmaps that travel along (convert/bitmaps.c) ---- */
 

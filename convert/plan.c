@@ -79,7 +79,7 @@ static int plan_extent(struct plan *p, uint64_t pos, uint64_t end, struct extent
 	else if (walk_extent(s->walk, in_source, source_end, x, e) < 0)
 		return err_prefix(e, "%s", s->chain->layers[0].path);
 	x->start = pos;
-	return 0;
+	return p->since ? since_extent(p, x, e) : 0;
 }
 
 static bool is_skip(const struct plan *p, const struct extent *x)
@@ -101,7 +101,7 @@ static uint64_t clone_span(const struct plan *p, const struct extent *x)
 /* How much of the extent, from its start, is whole units of nothing to copy. */
 static uint64_t skip_span(const struct plan *p, const struct extent *x)
 {
-	if (p->write_zeros || !is_skip(p, x))
+	if (!is_skip(p, x) || (p->write_zeros && !plan_absent(p, x)))
 		return 0;
 	return x->start + x->len == p->total ? x->len : x->len - x->len % p->unit;
 }

@@ -15,6 +15,7 @@ static void close_all(struct conversion *c)
 		chain_close(c->plan.sources[i].chain);
 	}
 	free(c->plan.sources);
+	diff_free(c->plan.since);
 	share_free(c->plan.share);
 	target_close(c->data_target);
 	target_close(c->target);
@@ -57,8 +58,9 @@ static int refuse_source_as_target(const struct conversion *c, const char *path,
 	return 0;
 }
 
-/* A backing file that cannot be opened would make a target that cannot be. *layer: which one of the source's it is, or -1. */
-static int look_at_backing(const struct conversion *c, int *layer, struct error *e)
+/* A backing file that cannot be opened would make a target that cannot be. *layer: which one of the source's it is, or -1;
+ * *size: of its disk. */
+static int look_at_backing(const struct conversion *c, int *layer, uint64_t *size, struct error *e)
 {
 	const struct convert_opts *o = c->opts;
 	struct chain_opts opts = {.no_backing = true, .inspect = true, .lock = o->sources[0].open.lock};
@@ -69,6 +71,7 @@ static int look_at_backing(const struct conversion *c, int *layer, struct error 
 	if (chain_open(&backing, path, &opts, e) < 0)
 		return err_prefix(e, "Could not open backing file of '%s'", o->target);
 	*layer = chain_find_file(c->plan.sources[0].chain, backing->layers[0].path);
+	*size = backing->size;
 	return 0;
 }
 
@@ -87,8 +90,13 @@ static int plan_backing(struct conversion *c, struct error *e)
 			"Having a backing file for the target makes no sense when concatenating multiple input images");
 	const struct chain *chain = c->plan.sources[0].chain;
 	int layer;
-	if (look_at_backing(c, &layer, e) < 0)
+	uint64_t size;
+	if (look_at_backing(c, &layer, &size, e) < 0)
 		return -1;
+	if (c->plan.since) {
+		since_backing(c, size);
+		return layer == 0 ? err_set(e, ERR_USAGE, "%s: the backing file is the source itself", o->target) : 0;
+	}
 	unsigned depth = layer > 0 ? (unsigned)layer : 1;
 	if (depth < chain->count)
 		c->plan.backing_depth = depth;
@@ -103,7 +111,8 @@ int convert_verify(struct conversion *c, struct error *e)
 		if (q && q->snapshot >= 0 && qcow2_snapshot_verify(q, e) < 0)
 			return err_prefix(e, "%s", c->plan.sources[i].chain->layers[0].path);
 	}
-	return 0;
+	const struct layer *top = &c->plan.sources[0].chain->layers[0];
+	return c->plan.since && qcow2_state_verify(top->q, &c->since, e) < 0 ? err_prefix(e, "%s", top->path) : 0;
 }
 
 static void set_up_work(struct conversion *c)
@@ -203,6 +212,8 @@ int convert_run(const struct convert_opts *o, struct convert_result *out, struct
 		r = check_target(&c, e);
 	if (r == 0 && o->in_place && c.create.format == IMAGE_QCOW2)
 		r = existing_qcow2(&c.existing, o->target, &c.create, e);
+	if (r == 0 && o->sources[0].since)
+		r = since_prepare(&c, e);
 	if (r == 0)
 		r = plan_backing(&c, e);
 	if (r == 0 && o->keep_snapshots)

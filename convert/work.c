@@ -89,13 +89,41 @@ static void clear_extent(const struct work *w, struct job *job, const struct ext
 	memset(job->buf + last, 0, end - last);
 }
 
+/* The part of the extent in [start, end). */
+static struct extent part_of(const struct extent *x, uint64_t start, uint64_t end)
+{
+	struct extent part = *x;
+	uint64_t cut = part.start < start ? start - part.start : 0;
+	if (cut && part.kind == EXTENT_COMPRESSED)
+		part.skip += cut;
+	else
+		part.host += cut;
+	part.start += cut;
+	part.len = min_u64(part.len - cut, end - part.start);
+	return part;
+}
+
+/* Of what is left to the backing file only granules that are not the extent's alone are looked at. */
+static int read_edges(struct work *w, struct worker *k, struct job *job, const struct extent *x, struct error *e)
+{
+	uint64_t end = x->start + x->len;
+	uint64_t first = job->guest + align_up(x->start - job->guest, w->granule);
+	uint64_t last = job->guest + align_down(end - job->guest, w->granule);
+	if (first >= last)
+		return read_extent(w, k, job, x, e);
+	struct extent head = part_of(x, x->start, first), tail = part_of(x, last, end);
+	return (head.len && read_extent(w, k, job, &head, e) < 0) || (tail.len && read_extent(w, k, job, &tail, e) < 0)
+		       ? -1
+		       : 0;
+}
+
 static int read_extents(struct work *w, struct worker *k, struct job *job, struct error *e)
 {
 	for (unsigned i = 0; i < job->extent_count; i++) {
 		const struct extent *x = &job->extents[i];
 		if (x->kind == EXTENT_ABSENT || x->kind == EXTENT_ZERO)
 			clear_extent(w, job, x);
-		else if (read_extent(w, k, job, x, e) < 0)
+		else if ((plan_absent(w->plan, x) ? read_edges : read_extent)(w, k, job, x, e) < 0)
 			return -1;
 	}
 	return 0;
@@ -155,14 +183,7 @@ static int read_cluster(struct work *w, struct worker *k, struct job *job, unsig
 			return *stream_len < w->cluster_size;
 	}
 	for (unsigned i = first; i < job->extent_count && job->extents[i].start < end; i++) {
-		struct extent part = job->extents[i];
-		uint64_t cut = part.start < start ? start - part.start : 0;
-		if (cut && part.kind == EXTENT_COMPRESSED)
-			part.skip += cut;
-		else
-			part.host += cut;
-		part.start += cut;
-		part.len = min_u64(part.len - cut, end - part.start);
+		struct extent part = part_of(&job->extents[i], start, end);
 		if (read_extent(w, k, job, &part, e) < 0)
 			return -1;
 	}

@@ -30,6 +30,7 @@ struct extent {
 	enum extent_kind kind;
 	bool has_host; /* `host` is valid; also for ZERO with a preallocated cluster, ZERO of a raw file's hole, ABSENT
 	                * inside an allocated cluster with extended L2 */
+	bool in_backing; /* set by convert: the target's backing file shows the same */
 	bool hole;     /* ZERO only because the file has a hole where an allocated cluster lies (WALK_FILE_HOLES) */
 	uint8_t codec; /* enum codec_id, COMPRESSED only */
 	uint8_t cluster_bits; /* of the layer it comes from; 0 for raw */
