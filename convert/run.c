@@ -210,10 +210,10 @@ int convert_run(const struct convert_opts *o, struct convert_result *out, struct
 		r = open_sources(&c, e);
 	if (r == 0)
 		r = check_target(&c, e);
-	if (r == 0 && o->in_place && c.create.format == IMAGE_QCOW2)
-		r = existing_qcow2(&c.existing, o->target, &c.create, e);
 	if (r == 0 && o->sources[0].since)
 		r = since_prepare(&c, e);
+	if (r == 0 && o->in_place && c.create.format == IMAGE_QCOW2)
+		r = existing_qcow2(&c.existing, o->target, &c.create, e);
 	if (r == 0)
 		r = plan_backing(&c, e);
 	if (r == 0 && o->keep_snapshots)
