@@ -48,6 +48,9 @@ struct job {
 	unsigned piece_count;
 	uint64_t read_bytes, passed_bytes;
 	unsigned salvaged;
+	struct io_block block; /* where `buf` is when in_block */
+	bool in_block;
+	bool placed; /* the bytes are in the target already */
 	bool failed;
 	struct error err;
 };
@@ -67,6 +70,7 @@ struct plan {
 	uint64_t total; /* bytes */
 	uint64_t unit;  /* jobs begin and end at its multiples: the target's cluster, or 4 KiB */
 	uint64_t job_bytes;
+	struct io *blocks; /* a raw target that gives blocks as memory: some jobs are such a block; NULL: none */
 	unsigned backing_depth; /* -B: layers from here on are the target's backing file; UINT32_MAX: it has none */
 	unsigned
 		absent_depth; /* -B: what no layer has down to here is left to it; zeros of a short layer above are not */
@@ -85,6 +89,11 @@ struct plan {
 	uint64_t lost, lost_to; /* bytes behind such metadata; how far they are counted */
 };
 
+/* The longest job there will be. */
+static inline uint64_t plan_job_room(const struct plan *p)
+{
+	return p->blocks ? max_u64(p->job_bytes, IO_BLOCK) : p->job_bytes;
+}
 /* 1: *job describes the next range; 0: all planned; -1: metadata cannot be read. */
 int plan_next(struct plan *p, struct job *job, struct error *e);
 /* Treats the extent as "left to the backing file" (convert -B). */
@@ -116,6 +125,13 @@ int work_init(struct work *w, unsigned threads, struct error *e);
 void work_free(struct work *w);
 /* pool_work_fn's body: never fails itself, the job does. */
 void work_run(struct work *w, struct job *job, unsigned worker);
+
+/* ---- jobs that are a block of the target (convert/block.c) ---- */
+
+/* Before reading: job->buf becomes the target's memory if that can be had. */
+void block_begin(struct io *target, struct job *job);
+/* After it. `read`: the job's pieces are there. What is not placed then has its bytes in job->own_buf. */
+int block_end(struct io *target, struct job *job, bool read, struct error *e);
 
 /* ---- the sink: where committed jobs go (convert/sink_raw.c, sink_qcow2.c) ---- */
 

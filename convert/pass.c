@@ -36,6 +36,11 @@ int pass_raw(struct conversion *c, struct io *io, bool ordered, struct error *e)
 			(unsigned long long)io->size, (unsigned long long)c->plan.total);
 	if (!ordered && c->create.prealloc == PREALLOC_FALLOC && io_file_reserve(io, 0, c->plan.total, e) < 0)
 		return -1;
+	if (io->caps & IO_BLOCKS && c->create.prealloc != PREALLOC_FALLOC) {
+		c->plan.blocks = io;
+		if (io_truncate(io, c->plan.total, e) < 0)
+			return -1;
+	}
 	if (sink_raw_new(&sink, io, &so, e) < 0)
 		return -1;
 	int r = pass_run(c, sink, 0, c->plan.total, e);

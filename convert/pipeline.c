@@ -47,7 +47,7 @@ static void free_jobs(struct pipeline *p)
 static int new_job(struct pipeline *p, struct job *j, struct error *e)
 {
 	const struct work *w = p->work;
-	uint64_t bytes = w->plan->job_bytes;
+	uint64_t bytes = plan_job_room(w->plan);
 	j->work = p->work;
 	j->extent_room = (unsigned)(bytes / 256 + 4);
 	j->extents = malloc(j->extent_room * sizeof *j->extents);

@@ -41,6 +41,7 @@ struct io_file {
 	pthread_rwlock_t growing;           /* shared by writers, held alone by ftruncate */
 	_Atomic(void *) bounce[IO_BOUNCES]; /* kept for the next who needs one */
 	atomic_bool no_punch, no_zero_range;
+	atomic_uint block_rest, block_pause; /* io_block_due: so many calls more say no; how many after the next slow one */
 	struct io_run run; /* the last answer to `extent` */
 };
 
@@ -53,6 +54,9 @@ static inline struct io_file *io_file_of(struct io *io)
 /* io/file_rw.c */
 int file_read(struct io *io, void *buf, size_t len, uint64_t off, struct error *e);
 int file_write(struct io *io, const void *buf, size_t len, uint64_t off, struct error *e);
+
+/* io/file_block.c */
+bool file_takes_blocks(const struct io *io);
 
 /* io/file_space.c */
 int file_zero(struct io *io, uint64_t off, uint64_t len, unsigned flags, struct error *e);
