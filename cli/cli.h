@@ -12,6 +12,7 @@
 
 #include "convert/convert.h"
 #include "qcow2/check.h"
+#include "qcow2/edit.h"
 
 /* ---- the program and its subcommands (cli/main.c) ---- */
 
@@ -41,7 +42,7 @@ struct cli_command {
 	int (*run)(struct cli *c, int argc, char **argv); /* argv[0]: "PROGRAM SUB"; returns the exit status */
 };
 extern const struct cli_command cli_check, cli_compare, cli_completion, cli_convert, cli_create, cli_dd, cli_diff,
-	cli_info, cli_map, cli_measure, cli_snapshot;
+	cli_info, cli_io, cli_map, cli_measure, cli_snapshot;
 extern const struct cli_command *const cli_commands[]; /* sorted by name, ends with NULL */
 extern const struct cli_option cli_global_options[];
 
@@ -173,6 +174,22 @@ int cli_open(const struct cli *c, const char *name, const struct chain_opts *opt
 void cli_snapshot_name(const struct cli *c, const char *text, struct snapshot_query *query);
 /* The same and "snapshot.id=X,snapshot.name=Y" of -l; the strings of *query live until the next call. */
 int cli_parse_snapshot(const struct cli *c, const char *text, struct snapshot_query *query, struct error *e);
+
+/* ---- opening an image to change it (cli/edited.c) ---- */
+
+struct cli_edited {
+	bool write, owns_io;
+	struct chain *image;
+	struct chain below; /* the layers beneath the top; count 0: none */
+	struct io *backing; /* over `below` */
+	struct edit *ed;    /* NULL: raw, or read-only */
+	struct io *io;      /* the disk's bytes */
+};
+/* Opens with all that lies below. Prints what went wrong and returns -1. */
+int cli_edited_open(const struct cli *c, const char *name, const struct cli_source *source, bool write,
+	struct cli_edited *out);
+/* Flushes and closes; -1 after a message when something may not have reached the file. */
+int cli_edited_close(const struct cli *c, struct cli_edited *d);
 
 /* The table of an image's internal snapshots, as info and snapshot -l print it (cli/snapshot.c). */
 void cli_print_snapshots(const struct qcow2 *q);

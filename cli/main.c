@@ -19,6 +19,7 @@ const struct cli_command *const cli_commands[] = {
 	&cli_dd,
 	&cli_diff,
 	&cli_info,
+	&cli_io,
 	&cli_map,
 	&cli_measure,
 	&cli_snapshot,
