@@ -124,9 +124,11 @@ interop: all ## only the tests against qemu-img and qemu-io
 	tests/run interop
 demo: ## build, make a realistic disk, flatten it, verify it, print a table
 	scripts/demo
-bench: ## measure against qemu-img (BENCH='--quick' or other options of bench/run)
+bench: $(B)/bench-tables ## measure against qemu-img (BENCH='--quick' or other options of bench/run)
 	bench/run $(BENCH)
 
+$(B)/bench-tables: $(B)/bench/tables.o $(B)/internal.a $(B)/objects.stamp
+	$(CC) $(LDFLAGS_ALL) -o $@ $(B)/bench/tables.o $(B)/internal.a $(LIBS)
 BENCH_FILE ?=
 $(B)/bench-codec: $(B)/bench/codec.o $(B)/internal.a $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) -o $@ $(B)/bench/codec.o $(B)/internal.a $(LIBS)

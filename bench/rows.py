@@ -17,6 +17,7 @@ class Job:
     rounds: int = 3
     judge: bool = True  # qemu-img compares the first output, too
     once: tuple = field(default_factory=tuple)
+    beside: dict = field(default_factory=dict)  # label -> arguments for build/bench-tables, which reads tables and no more
 
 
 def convert(key, source, place, output, options=(), **more):
@@ -60,6 +61,8 @@ JOBS = [
     both("check", "large", ["check", "-f", "qcow2", "SRC"]),
     both("map", "large", ["map", "--output=json", "-f", "qcow2", "SRC"]),
     both("measure", "large", ["measure", "-O", "qcow2", "-f", "qcow2", "SRC"]),
+    Job("diff", "states", "disk", {"": ["diff", "--from", "s1", "--to", "s2", "--json", "SRC"]}, {},
+        beside={"plain reading": ["SRC", "s1", "s2"]}, rounds=7),
     Job("huge", "huge", "disk", {"": ["convert", "-f", "qcow2", "-O", "qcow2", "SRC", "OUT"]},
         {"": PEER + ["-f", "qcow2", "-O", "qcow2", "SRC", "OUT"]}, "qcow2", rounds=1, judge=False),
     Job("deep", "deep", "tmpfs", {"": ["convert", "-f", "qcow2", "-O", "raw", "SRC", "OUT"]},
@@ -103,6 +106,7 @@ TARGETS = [
     Target("`check` of it", "check", 4),
     Target("`map --output=json` of it", "map", 4),
     Target("`measure` of it", "measure", 4),
+    Target("`diff` of two snapshots of it, 1 % changed, against reading their tables", "diff", 0.5, against="plain reading"),
     Target("8 TiB, fragmented → qcow2 (memory)", "huge", 0, rss=256 * MIB),
     Target("chain of 200 layers → raw (memory)", "deep", 0, rss=256 * MIB),
     Target("`-c` deflate, 2 threads against 1", "compress-zlib", 1.8, ours="qsnap 2 threads", against="qsnap 1 thread"),

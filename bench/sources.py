@@ -214,6 +214,19 @@ class Cache:
         return [self.once("large.qcow2", lambda t: run(self.qemu_img, "create", "-q", "-f", "qcow2", "-o",
                                                        "preallocation=metadata", t, str(self.plan.large)))]
 
+    def make_states(self):
+        """The same with two snapshots, between which one cluster in a hundred was written to."""
+        def make(temporary):
+            run("cp", "--sparse=always", self.make_large()[0], temporary)
+            run(self.qemu_img, "snapshot", "-c", "s1", temporary)
+            clusters = self.plan.large // CLUSTER
+            changed = sorted(random.Random(9).sample(range(clusters), clusters // 100))
+            commands = "".join(f"write -q -z {n * CLUSTER} {CLUSTER}\n" for n in changed)
+            qemu_io = os.path.join(os.path.dirname(self.qemu_img), "qemu-io")
+            subprocess.run([qemu_io, "-t", "unsafe", "-f", "qcow2", temporary], input=commands.encode(), stdout=subprocess.DEVNULL, check=True)
+            run(self.qemu_img, "snapshot", "-c", "s2", temporary)
+        return [self.once("states.qcow2", make)]
+
     def make_huge(self):
         """One cluster in 1024, each where no neighbour is, in random order in the file; every fourth has data."""
         def make(temporary):

@@ -17,6 +17,12 @@ struct diff_args {
 
 static void put_json(struct cli_lines *l, const struct diff_extent *x, bool first)
 {
+	static const char *const kinds[] = {
+		[DIFF_DATA] = ", \"zero\": false, \"data\": true, \"backing\": false",
+		[DIFF_ZERO] = ", \"zero\": true, \"data\": false, \"backing\": false",
+		[DIFF_BACKING] = ", \"zero\": false, \"data\": true, \"backing\": true",
+		[DIFF_GONE] = ", \"zero\": false, \"data\": false, \"backing\": false",
+	};
 	if (first)
 		CLI_PUT(l, "[{ \"start\": ");
 	else
@@ -24,17 +30,13 @@ static void put_json(struct cli_lines *l, const struct diff_extent *x, bool firs
 	cli_put_number(l, x->start);
 	CLI_PUT(l, ", \"length\": ");
 	cli_put_number(l, x->end - x->start);
-	CLI_PUT(l, ", \"zero\": ");
-	cli_put_bool(l, x->kind == DIFF_ZERO);
-	CLI_PUT(l, ", \"data\": ");
-	cli_put_bool(l, x->kind == DIFF_DATA || x->kind == DIFF_BACKING);
-	CLI_PUT(l, ", \"backing\": ");
-	cli_put_bool(l, x->kind == DIFF_BACKING);
-	CLI_PUT(l, ", \"from\": ");
-	cli_put_bool(l, !x->added);
-	CLI_PUT(l, ", \"to\": ");
-	cli_put_bool(l, x->kind != DIFF_GONE);
-	CLI_PUT(l, "}");
+	cli_put(l, kinds[x->kind], strlen(kinds[x->kind]));
+	if (x->added)
+		CLI_PUT(l, ", \"from\": false, \"to\": true}");
+	else if (x->kind == DIFF_GONE)
+		CLI_PUT(l, ", \"from\": true, \"to\": false}");
+	else
+		CLI_PUT(l, ", \"from\": true, \"to\": true}");
 }
 
 static void put_text(struct cli_lines *l, const struct diff_extent *x, const struct diff_args *a)

@@ -6,7 +6,7 @@
  */
 #include "qcow2/internal.h"
 
-enum { L1_WINDOW = 4096, L2_WINDOW = 128 << 10, NO_TABLE_BYTES = 4096 };
+enum { L1_WINDOW = 4096, L2_WINDOW = 64 << 10, NO_TABLE_BYTES = 4096, BLOCK = 128 };
 
 /* What an L1 entry of 0 leads to. */
 static const uint8_t no_table[NO_TABLE_BYTES];
@@ -23,7 +23,8 @@ struct diff {
 	struct walk *backing;
 	uint64_t common; /* both states reach as far as here */
 	bool has_data_file;
-	uint64_t mask; /* of a standard entry as it is stored: what of it matters */
+	uint64_t same_start, same_end; /* found while looking for the end of a difference */
+	uint64_t mask;                 /* of a standard entry as it is stored: what of it matters */
 };
 
 /* What both states have at `guest`, from the entries of one cluster, or of none, as far as memory holds them. */
@@ -101,6 +102,17 @@ static int find_place(struct diff *d, uint64_t guest, struct place *out, struct 
 	return 0;
 }
 
+/* Two words of a table: as wide as every processor has it. */
+typedef uint64_t pair __attribute__((vector_size(16)));
+
+static pair pair_at(const uint8_t *p)
+{
+	pair v;
+
+	memcpy(&v, p, sizeof v);
+	return v;
+}
+
 static uint64_t word_at(const uint8_t *p)
 {
 	uint64_t v;
@@ -112,21 +124,23 @@ static uint64_t word_at(const uint8_t *p)
 /* How many of the `n` pairs of entries are the same from the first on. Blocks first: nearly all are, in most images. */
 static size_t count_equal(const struct diff *d, const uint8_t *a, const uint8_t *b, size_t n)
 {
-	size_t entry = d->l->q->g.l2_entry_bytes, words = n * (entry / 8), i = 0, j;
-	uint64_t mask[2] = {d->mask, entry == 8 ? d->mask : UINT64_MAX};
+	size_t entry = d->l->q->g.l2_entry_bytes, bytes = n * entry, at = 0;
+	const pair mask = {d->mask, entry == sizeof(pair) ? UINT64_MAX : d->mask};
 
-	for (; i + 8 <= words; i += 8) {
-		uint64_t differs = 0;
+	for (; at + BLOCK <= bytes; at += BLOCK) {
+		pair differs = {0};
 
-		for (j = i; j < i + 8; j += 2)
-			differs |= ((word_at(a + 8 * j) ^ word_at(b + 8 * j)) & mask[0]) |
-				   ((word_at(a + 8 * j + 8) ^ word_at(b + 8 * j + 8)) & mask[1]);
-		if (differs)
+#pragma GCC unroll 8
+		for (size_t i = 0; i < BLOCK; i += sizeof(pair))
+			differs |= (pair_at(a + at + i) ^ pair_at(b + at + i)) & mask;
+		if (differs[0] | differs[1])
 			break;
 	}
-	while (i < words && ((word_at(a + 8 * i) ^ word_at(b + 8 * i)) & mask[i % 2]) == 0)
-		i++;
-	return i / (entry / 8);
+	for (; at < bytes; at += entry)
+		if (((word_at(a + at) ^ word_at(b + at)) & mask[0]) ||
+			(entry == sizeof(pair) && word_at(a + at + 8) != word_at(b + at + 8)))
+			break;
+	return at / entry;
 }
 
 /* ---- entries ---- */
@@ -264,6 +278,8 @@ int diff_next(struct diff *d, uint64_t start, uint64_t limit, struct diff_extent
 	bool same = true;
 
 	limit = min_u64(limit, max_u64(d->from.state->size, d->to.state->size));
+	if (start >= d->same_start && start < d->same_end)
+		next.start = d->same_end;
 	for (; same && next.start < limit; next.start = next.end) {
 		if (piece(d, limit, &next, &same, e))
 			return err_prefix(e, "%s", d->l->path);
@@ -271,9 +287,15 @@ int diff_next(struct diff *d, uint64_t start, uint64_t limit, struct diff_extent
 	}
 	if (same)
 		return 0;
-	while (next.start < limit && piece(d, limit, &next, &same, &later) == 0 && !same && next.kind == out->kind &&
-		next.added == out->added)
+	while (next.start < limit && piece(d, limit, &next, &same, &later) == 0) {
+		if (same) {
+			d->same_start = next.start;
+			d->same_end = next.end;
+		}
+		if (same || next.kind != out->kind || next.added != out->added)
+			break;
 		next.start = out->end = next.end;
+	}
 	return 1;
 }
 
