@@ -41,8 +41,8 @@ struct cli_command {
 	const struct cli_option *options;
 	int (*run)(struct cli *c, int argc, char **argv); /* argv[0]: "PROGRAM SUB"; returns the exit status */
 };
-extern const struct cli_command cli_check, cli_compare, cli_completion, cli_convert, cli_create, cli_dd, cli_diff,
-	cli_info, cli_io, cli_map, cli_measure, cli_snapshot;
+extern const struct cli_command cli_bitmap, cli_check, cli_compare, cli_completion, cli_convert, cli_create, cli_dd,
+	cli_diff, cli_info, cli_io, cli_map, cli_measure, cli_snapshot;
 extern const struct cli_command *const cli_commands[]; /* sorted by name, ends with NULL */
 extern const struct cli_option cli_global_options[];
 

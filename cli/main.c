@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 const struct cli_command *const cli_commands[] = {
+	&cli_bitmap,
 	&cli_check,
 	&cli_compare,
 	&cli_completion,
@@ -110,7 +111,7 @@ static const struct cli_command *find_command(const char *name)
 /* Commands of qemu-img that change an image, among others. */
 static bool is_foreign(const char *name)
 {
-	static const char *const names[] = {"amend", "bench", "bitmap", "commit", "rebase", "resize"};
+	static const char *const names[] = {"amend", "bench", "commit", "rebase", "resize"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (strcmp(names[i], name) == 0)
 			return true;

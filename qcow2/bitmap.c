@@ -72,6 +72,14 @@ int bitmap_list_read(struct qcow2 *q, const struct bitmaps_extension *x, struct 
 	return read_entries(q, directory, x->directory_bytes, x->count, e);
 }
 
+int qcow2_bitmap_find(const struct qcow2 *q, const char *name)
+{
+	for (uint32_t i = 0; i < q->bitmap_count; i++)
+		if (strcmp(q->bitmaps[i].name, name) == 0)
+			return (int)i;
+	return -1;
+}
+
 void bitmap_list_free(struct qcow2 *q)
 {
 	for (uint32_t i = 0; i < q->bitmap_count; i++)

@@ -78,6 +78,16 @@ int edit_snapshot_create(struct edit *ed, const struct snapshot_new *s, struct e
 int edit_snapshot_apply(struct edit *ed, uint32_t index, unsigned threads, struct error *e);
 int edit_snapshot_delete(struct edit *ed, uint32_t index, unsigned threads, struct error *e);
 
+/* ---- persistent bitmaps (qcow2/bitmap_change.c, FORMAT.md §9) ---- */
+
+/* A new bitmap, clean, that follows writes. `granularity` in bytes, 0: the default. Messages of all five are qemu-img's. */
+int edit_bitmap_add(struct edit *ed, const char *name, uint64_t granularity, struct error *e);
+int edit_bitmap_remove(struct edit *ed, const char *name, struct error *e);
+int edit_bitmap_clear(struct edit *ed, const char *name, struct error *e);
+int edit_bitmap_enable(struct edit *ed, const char *name, bool on, struct error *e);
+/* Sets all bits that bitmap `source` of `from` has; `from` may be another image, opened for reading, or the edited one. */
+int edit_bitmap_merge(struct edit *ed, const char *name, const struct qcow2 *from, const char *source, struct error *e);
+
 /* ---- header (qcow2/edit_header.c) ---- */
 
 /* Strings of the header; NULL: none. Crash-proof: the old ones or the new ones (FORMAT.md §12.4). */

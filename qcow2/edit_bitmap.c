@@ -36,21 +36,6 @@ static void clear_tail(struct edit *ed, struct edit_bitmap *b, uint64_t size)
 	memset(b->bits + bits / 8 + 1, 0, (size_t)(bytes - bits / 8 - 1));
 }
 
-static int read_cluster(struct edit *ed, struct edit_bitmap *b, uint32_t i, struct error *e)
-{
-	uint8_t *bits = b->bits + ((size_t)i << ed->g.cluster_bits);
-	uint64_t host;
-	bool ones;
-
-	b->table[i] = get_be64(&b->table[i]);
-	if (bitmap_table_entry_decode(&ed->g, b->table[i], &host, &ones, e))
-		return -1;
-	if (host)
-		return io_read_exact(ed->file, bits, ed->g.cluster_size, host, "bitmap", e);
-	memset(bits, ones ? 0xff : 0, ed->g.cluster_size);
-	return 0;
-}
-
 static int bitmap_read(struct edit *ed, struct edit_bitmap *b, struct error *e)
 {
 	const struct bitmap_entry *x = &ed->q->bitmaps[b->index].entry;
@@ -68,10 +53,8 @@ static int bitmap_read(struct edit *ed, struct edit_bitmap *b, struct error *e)
 	if (!b->bits || io_read_exact(ed->file, b->table, b->entries * (size_t)8, x->table_offset, "bitmap table", e))
 		return -1;
 	for (uint32_t i = 0; i < b->entries; i++)
-		if (read_cluster(ed, b, i, e))
-			return -1;
-	clear_tail(ed, b, ed->q->size);
-	return 0;
+		b->table[i] = get_be64(&b->table[i]);
+	return qcow2_bitmap_read(ed->q, b->index, 0, b->bits, (size_t)qcow2_bitmap_bytes(ed->q, b->index), e);
 }
 
 static int load(struct edit *ed, uint32_t index, struct error *e)
@@ -111,24 +94,35 @@ static bool wanted(const struct edit *ed, uint32_t index, bool all)
 	return !(flags & BITMAP_IN_USE) && (all || (flags & BITMAP_AUTO));
 }
 
+static int list_room(struct edit *ed, struct error *e)
+{
+	struct edit_bitmap *longer;
+
+	if (!ed->bitmaps)
+		ed->bitmaps = mem_calloc(1, sizeof *ed->bitmaps, "bitmaps", e);
+	if (!ed->bitmaps || ed->bitmaps->room >= ed->q->bitmap_count)
+		return ed->bitmaps ? 0 : -1;
+	longer = realloc(ed->bitmaps->list, ed->q->bitmap_count * sizeof *longer);
+	if (!longer)
+		return err_set(e, ERR_NO_MEMORY, "no memory for bitmaps");
+	memset(longer + ed->bitmaps->room, 0, (ed->q->bitmap_count - ed->bitmaps->room) * sizeof *longer);
+	ed->bitmaps->list = longer;
+	ed->bitmaps->room = ed->q->bitmap_count;
+	return 0;
+}
+
 /* All are read before the first is marked: what cannot be read leaves the file as it is. */
-static int load_wanted(struct edit *ed, bool all, struct error *e)
+int edit_bitmaps_load(struct edit *ed, bool all, struct error *e)
 {
 	uint32_t from;
 
 	if (!ed->q->bitmap_count)
 		return 0;
-	if (!ed->bitmaps) {
-		ed->bitmaps = mem_calloc(1, sizeof *ed->bitmaps, "bitmaps", e);
-		if (!ed->bitmaps)
-			return -1;
-		ed->bitmaps->list = mem_calloc(ed->q->bitmap_count, sizeof *ed->bitmaps->list, "bitmaps", e);
-		if (!ed->bitmaps->list)
-			return -1;
-	}
+	if (list_room(ed, e))
+		return -1;
 	from = ed->bitmaps->count;
 	for (uint32_t i = 0; i < ed->q->bitmap_count; i++)
-		if (wanted(ed, i, all) && !edit_bitmaps_find(ed, i) && load(ed, i, e))
+		if (!edit_bitmaps_find(ed, i) && wanted(ed, i, all) && load(ed, i, e))
 			return -1;
 	for (uint32_t i = from; i < ed->bitmaps->count; i++) {
 		const struct edit_bitmap *b = &ed->bitmaps->list[i];
@@ -141,14 +135,31 @@ static int load_wanted(struct edit *ed, bool all, struct error *e)
 	return from < ed->bitmaps->count ? edit_sync(ed, e) : 0;
 }
 
+void edit_bitmaps_unload(struct edit *ed, uint32_t index)
+{
+	struct edit_bitmaps *m = ed->bitmaps;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; m && i < m->count; i++) {
+		if (m->list[i].index == index) {
+			bitmap_free(&m->list[i]);
+			continue;
+		}
+		m->list[n] = m->list[i];
+		m->list[n++].index -= m->list[i].index > index;
+	}
+	if (m)
+		m->count = n;
+}
+
 int edit_bitmaps_begin(struct edit *ed, struct error *e)
 {
-	return load_wanted(ed, false, e);
+	return edit_bitmaps_load(ed, false, e);
 }
 
 int edit_bitmaps_load_all(struct edit *ed, struct error *e)
 {
-	return edit_begin_change(ed, e) || load_wanted(ed, true, e) ? -1 : 0;
+	return edit_begin_change(ed, e) || edit_bitmaps_load(ed, true, e) ? -1 : 0;
 }
 
 void edit_bitmap_set(struct edit *ed, struct edit_bitmap *b, uint64_t guest, uint64_t len)

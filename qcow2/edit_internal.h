@@ -198,13 +198,16 @@ struct edit_bitmap {
 };
 struct edit_bitmaps {
 	struct edit_bitmap *list;
-	uint32_t count;
+	uint32_t count, room;
 	uint64_t bytes; /* of bits, together */
 };
 /* Reads the enabled bitmaps and marks them as in use; nothing when there are none. */
 int edit_bitmaps_begin(struct edit *ed, struct error *e);
 /* Reads those too that are not enabled, and marks them: for what changes all of them. */
 int edit_bitmaps_load_all(struct edit *ed, struct error *e);
+int edit_bitmaps_load(struct edit *ed, bool all, struct error *e);
+/* Forgets the one with this index; those behind it count one less. */
+void edit_bitmaps_unload(struct edit *ed, uint32_t index);
 /* The loaded bitmap `index` of q->bitmaps, NULL: inconsistent or not loaded. */
 struct edit_bitmap *edit_bitmaps_find(struct edit *ed, uint32_t index);
 /* A guest range was changed: memory only. */

@@ -95,6 +95,13 @@ void qcow2_state_selected(const struct qcow2 *q, struct qcow2_state *out);
 /* qcow2_snapshot_verify of a state; 0 when it is no snapshot. */
 int qcow2_state_verify(const struct qcow2 *q, const struct qcow2_state *state, struct error *e);
 
+/* Bytes that hold the bits of q->bitmaps[index]; the disk's size and the granularity tell (FORMAT.md §9.4). */
+uint64_t qcow2_bitmap_bytes(const struct qcow2 *q, uint32_t index);
+/* `len` of these bytes from `at` on, bits behind the disk's end cleared. The flag "in use" is for the caller to look at. */
+int qcow2_bitmap_read(const struct qcow2 *q, uint32_t index, uint64_t at, uint8_t *to, size_t len, struct error *e);
+/* Index of the bitmap with this name, -1: none. */
+int qcow2_bitmap_find(const struct qcow2 *q, const char *name);
+
 /* ---- a backing chain (qcow2/chain.c, qcow2/name.c) ---- */
 
 struct layer {
