@@ -105,7 +105,7 @@ static int apply_l1(struct check *c, const struct event *v, uint64_t l1_index, s
 static int refresh(struct check *c, struct fixing *f, struct error *e)
 {
 	const uint64_t host = f->table->raw & ENTRY_OFFSET_MASK;
-	if (f->fresh || !c->repair || counts_get(&c->counts, host >> c->g->cluster_bits) <= 1)
+	if (f->fresh || counts_all_one(&c->counts, host >> c->g->cluster_bits, 1))
 		return 0;
 	f->fresh = true;
 	return io_read(c->file, f->bytes, c->g->cluster_size, host, e);

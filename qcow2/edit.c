@@ -3,6 +3,7 @@
  * Opening an image for changes (FORMAT.md §12.4): L1 and refcount table come into memory, and every cluster that holds
  * metadata is noted, so that no data is ever written over one.
  */
+#include "qcow2/check.h"
 #include "qcow2/edit_internal.h"
 
 #include <limits.h>
@@ -228,8 +229,23 @@ static int refuse(const struct layer *l, const struct edit_opts *opts, struct er
 		return err_set(e, ERR_USAGE, "%s was not opened for writing", l->path);
 	if (!opts->keep_dirty && (l->q->h.incompatible & INCOMPAT_CORRUPT))
 		return err_set(e, ERR_CORRUPT, "%s: Image is corrupt; cannot be opened read/write", l->path);
-	if (!opts->keep_dirty && (l->q->h.incompatible & INCOMPAT_DIRTY))
-		return err_set(e, ERR_UNSUPPORTED, "%s: its refcounts are dirty; repair it first", l->path);
+	return 0;
+}
+
+/* Makes the refcounts of an image right that is marked as dirty: they may be too low (FORMAT.md §12.1). */
+static int repair_dirty(struct layer *l, const struct edit_opts *opts, struct error *e)
+{
+	const struct check_opts check = {.threads = pool_cpu_count(), .progress = opts->progress};
+	struct check_result result;
+
+	if (opts->keep_dirty || !(l->q->h.incompatible & INCOMPAT_DIRTY))
+		return 0;
+	if (qcow2_repair(l, REPAIR_ALL, &check, &result, e))
+		return err_prefix(e, "Could not repair dirty image");
+	if (l->q->h.incompatible & INCOMPAT_DIRTY)
+		return err_set(e, ERR_CORRUPT,
+			"%s: Could not repair dirty image: %llu errors are left, `check` names them", l->path,
+			(unsigned long long)(result.corruptions + result.check_errors));
 	return 0;
 }
 
@@ -247,7 +263,7 @@ int edit_open(struct edit **out, struct layer *l, const struct edit_opts *opts, 
 	static const struct edit_opts no_opts = {0};
 	struct edit *ed;
 
-	if (refuse(l, opts ? opts : &no_opts, e))
+	if (refuse(l, opts ? opts : &no_opts, e) || repair_dirty(l, opts ? opts : &no_opts, e))
 		return -1;
 	ed = mem_calloc(1, sizeof *ed, "opened image", e);
 	if (!ed)

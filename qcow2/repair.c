@@ -70,7 +70,7 @@ static int refcounts(struct check *c, struct error *e)
 static int finish(struct check *c, struct error *e)
 {
 	struct header h = c->q->h;
-	if (!c->out->check_errors && !c->out->corruptions)
+	if (!c->out->corruptions && !c->out->check_errors)
 		h.incompatible &= ~(uint64_t)(INCOMPAT_DIRTY | INCOMPAT_CORRUPT);
 	return header_put(c->repair->q, &h, e);
 }
@@ -88,7 +88,9 @@ static int repair_steps(struct check *c, struct error *e)
 		return 0;
 	if (refcounts(c, e) < 0)
 		return -1;
-	c->repair->copied = c->repair->mode == REPAIR_ALL || (!out->check_errors && !out->corruptions && !out->leaks);
+	if (out->check_errors)
+		return 0;
+	c->repair->copied = c->repair->mode == REPAIR_ALL || (!out->corruptions && !out->leaks);
 	if (check_copied(c, e) < 0 || repair_snapshot_table(c, e) < 0)
 		return -1;
 	out->image_end_offset = max_u64(c->highest, 1) << c->g->cluster_bits;
