@@ -41,8 +41,8 @@ struct cli_command {
 	const struct cli_option *options;
 	int (*run)(struct cli *c, int argc, char **argv); /* argv[0]: "PROGRAM SUB"; returns the exit status */
 };
-extern const struct cli_command cli_bitmap, cli_check, cli_compare, cli_completion, cli_convert, cli_create, cli_dd,
-	cli_diff, cli_info, cli_io, cli_map, cli_measure, cli_snapshot;
+extern const struct cli_command cli_bitmap, cli_check, cli_commit, cli_compare, cli_completion, cli_convert, cli_create,
+	cli_dd, cli_diff, cli_info, cli_io, cli_map, cli_measure, cli_rebase, cli_resize, cli_snapshot;
 extern const struct cli_command *const cli_commands[]; /* sorted by name, ends with NULL */
 extern const struct cli_option cli_global_options[];
 
@@ -167,6 +167,10 @@ bool cli_source_option(struct cli_source *s, int id, const char *arg);
 /* Fills chain options, --untrusted included. `query` receives the parsed -l. Prints and returns -1 on a bad value. */
 int cli_source_opts(const struct cli *c, const struct cli_source *s, const char *name, struct snapshot_query *query,
 	struct chain_opts *out);
+/* The same for an image that is to be changed, the active state, with all that lies below it. */
+int cli_write_opts(const struct cli *c, const struct cli_source *s, const char *name, struct chain_opts *out);
+/* To stderr: the top was taken for raw by its first bytes, which a guest may have written. */
+void cli_warn_probed(const struct chain *image);
 /* Opens; prints what went wrong, "Could not open 'NAME': ...", and returns -1. `opts` from cli_source_opts. */
 int cli_open(const struct cli *c, const char *name, const struct chain_opts *opts, struct chain **out);
 /* How a snapshot is named everywhere: "id=X", "name=X", or X for either; two candidates are an error then. Called as qemu-img: X,

@@ -13,6 +13,7 @@
 const struct cli_command *const cli_commands[] = {
 	&cli_bitmap,
 	&cli_check,
+	&cli_commit,
 	&cli_compare,
 	&cli_completion,
 	&cli_convert,
@@ -23,6 +24,8 @@ const struct cli_command *const cli_commands[] = {
 	&cli_io,
 	&cli_map,
 	&cli_measure,
+	&cli_rebase,
+	&cli_resize,
 	&cli_snapshot,
 	NULL,
 };
@@ -111,7 +114,7 @@ static const struct cli_command *find_command(const char *name)
 /* Commands of qemu-img that change an image, among others. */
 static bool is_foreign(const char *name)
 {
-	static const char *const names[] = {"amend", "bench", "commit", "rebase", "resize"};
+	static const char *const names[] = {"amend", "bench"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (strcmp(names[i], name) == 0)
 			return true;

@@ -92,6 +92,30 @@ int cli_source_opts(const struct cli *c, const struct cli_source *s, const char 
 	return 0;
 }
 
+int cli_write_opts(const struct cli *c, const struct cli_source *s, const char *name, struct chain_opts *out)
+{
+	struct cli_access access = {.path = name, .write = true};
+
+	if (cli_source_opts(c, s, name, NULL, out) < 0 || cli_confine(c, &access, 1) < 0)
+		return -1;
+	out->write = true;
+	out->lock = s->force_share || out->format == IMAGE_RAW ? IO_LOCK_WRITE_RAW : IO_LOCK_WRITE;
+	return 0;
+}
+
+void cli_warn_probed(const struct chain *image)
+{
+	const struct layer *top = &image->layers[0];
+
+	if (top->probed && !top->q)
+		fprintf(stderr,
+			"WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+			"         Automatically detecting the format is dangerous for raw images, write operations on "
+			"block 0 will be restricted.\n"
+			"         Specify the 'raw' format explicitly to remove the restrictions.\n",
+			top->path);
+}
+
 int cli_open(const struct cli *c, const char *name, const struct chain_opts *opts, struct chain **out)
 {
 	struct error e;

@@ -4,7 +4,7 @@
  * both sides, the same bytes of the same file); the rest goes to the pool in jobs, whose answers are taken in guest order, so
  * the first difference is the one reported whatever the number of threads.
  */
-#include "convert/convert.h"
+#include "convert/internal.h"
 
 enum { MAX_SEGMENTS = 64, CHUNK = 256 << 10, SECTOR = 512 };
 static const uint64_t job_max_bytes = 4 << 20, skip_report_bytes = 1ull << 30;
@@ -33,13 +33,6 @@ struct compare_worker {
 	uint8_t *buf[2];
 };
 
-struct side {
-	struct chain *chain;
-	struct walk *walk;
-	uint64_t size;   /* whole sectors */
-	struct extent x; /* the one that the plan is in; len 0: none yet */
-};
-
 struct comparison {
 	struct side side[2];
 	struct compare_worker *workers;
@@ -58,11 +51,6 @@ struct comparison {
 };
 
 /* ---- the work ---- */
-
-static bool reads_as_zeros(const struct extent *x)
-{
-	return x->kind == EXTENT_ZERO || x->kind == EXTENT_ABSENT;
-}
 
 static int fetch(struct compare_job *j, struct compare_worker *w, const struct segment *s, uint64_t done, size_t len,
 	unsigned image)
@@ -97,7 +85,7 @@ static bool chunk_is_same(const struct compare_worker *w, int zero, size_t len)
 /* False when the job is decided: a difference or an error. */
 static bool compare_segment(struct compare_job *j, struct compare_worker *w, const struct segment *s)
 {
-	int zero = reads_as_zeros(&s->x[0]) ? 0 : reads_as_zeros(&s->x[1]) ? 1 : -1;
+	int zero = extent_reads_zero(&s->x[0]) ? 0 : extent_reads_zero(&s->x[1]) ? 1 : -1;
 	for (uint64_t done = 0; done < s->len; done += CHUNK) {
 		size_t len = min_u64(CHUNK, s->len - done);
 		for (int image = 0; image < 2; image++)
@@ -156,35 +144,9 @@ static struct compare_job *new_job(struct comparison *c)
 
 /* ---- the plan ---- */
 
-/* Moves the side's extent to the one that holds `pos`. What lies past the disk's end counts as absent. */
-static int advance(struct side *s, uint64_t pos, uint64_t total, struct error *e)
-{
-	struct extent *x = &s->x;
-	if (x->len && pos < x->start + x->len)
-		return 0;
-	if (pos < s->chain->size)
-		return walk_extent(s->walk, pos, s->chain->size, x, e);
-	uint64_t end = pos < s->size ? s->size : total;
-	*x = (struct extent){.start = pos, .len = end - pos, .kind = EXTENT_ABSENT};
-	return 0;
-}
-
-/* Both sides are the same bytes of the same file: a layer that both chains share. */
-static bool same_place(const struct extent *a, const struct extent *b, uint64_t pos)
-{
-	struct io_identity ia, ib;
-	if (a->kind != b->kind || !io_file_identity(a->file, &ia) || !io_file_identity(b->file, &ib) ||
-		ia.dev != ib.dev || ia.ino != ib.ino)
-		return false;
-	if (a->kind == EXTENT_DATA)
-		return a->host + (pos - a->start) == b->host + (pos - b->start);
-	return a->host == b->host && a->csize == b->csize && a->cluster_bits == b->cluster_bits &&
-	       a->codec == b->codec && a->skip + (pos - a->start) == b->skip + (pos - b->start);
-}
-
 static bool status_differs(const struct extent *a, const struct extent *b)
 {
-	return reads_as_zeros(a) != reads_as_zeros(b) || (a->kind == EXTENT_ABSENT) != (b->kind == EXTENT_ABSENT) ||
+	return extent_reads_zero(a) != extent_reads_zero(b) || (a->kind == EXTENT_ABSENT) != (b->kind == EXTENT_ABSENT) ||
 	       (a->kind == EXTENT_COMPRESSED) != (b->kind == EXTENT_COMPRESSED) || a->has_host != b->has_host ||
 	       a->hole != b->hole;
 }
@@ -194,7 +156,7 @@ static int plan_step(struct comparison *c, struct compare_job *j, uint64_t *pos,
 {
 	for (unsigned i = 0; i < 2; i++) {
 		c->out->failed_image = i;
-		if (advance(&c->side[i], *pos, c->total, e) < 0)
+		if (side_advance(&c->side[i], *pos, c->total, e) < 0)
 			return -1;
 	}
 	const struct extent *a = &c->side[0].x, *b = &c->side[1].x;
@@ -204,7 +166,7 @@ static int plan_step(struct comparison *c, struct compare_job *j, uint64_t *pos,
 		c->status_at = *pos;
 		return 1;
 	}
-	if ((reads_as_zeros(a) && reads_as_zeros(b)) || same_place(a, b, *pos)) {
+	if ((extent_reads_zero(a) && extent_reads_zero(b)) || extents_same_place(a, b, *pos)) {
 		*pos = end;
 		return *pos == c->total || *pos - j->end > skip_report_bytes;
 	}
@@ -235,7 +197,7 @@ static int plan(struct comparison *c, struct error *e)
 
 /* ---- start and end ---- */
 
-static int start(struct comparison *c, unsigned threads, struct error *e)
+static int start(struct comparison *c, struct chain *const chains[2], unsigned threads, struct error *e)
 {
 	c->worker_count = threads ? threads : 1;
 	c->job_count = 2 * threads + 2;
@@ -257,7 +219,7 @@ static int start(struct comparison *c, unsigned threads, struct error *e)
 		}
 	}
 	for (unsigned i = 0; i < 2; i++)
-		if (walk_new(&c->side[i].walk, c->side[i].chain, c->side[i].chain->count, WALK_FILE_HOLES, e) < 0)
+		if (side_open(&c->side[i], chains[i], chains[i]->count, WALK_FILE_HOLES, e) < 0)
 			return -1;
 	return pool_new(&c->pool, threads, c->job_count, run_job, e);
 }
@@ -271,8 +233,8 @@ static void finish(struct comparison *c)
 			reader_free(c->workers[i].reader[image]);
 		}
 	}
-	walk_free(c->side[0].walk);
-	walk_free(c->side[1].walk);
+	side_close(&c->side[0]);
+	side_close(&c->side[1]);
 	free(c->workers);
 	free(c->jobs);
 	free(c->idle);
@@ -306,15 +268,14 @@ int convert_compare(struct chain *a, struct chain *b, bool strict, unsigned thre
 	struct comparison c = {.strict = strict, .progress = p, .out = out, .err = e};
 
 	*out = (struct compare_result){.verdict = COMPARE_SAME};
-	c.side[0] = (struct side){.chain = a, .size = align_up(a->size, SECTOR)};
-	c.side[1] = (struct side){.chain = b, .size = align_up(b->size, SECTOR)};
-	c.total = max_u64(c.side[0].size, c.side[1].size);
-	out->size_mismatch = c.side[0].size != c.side[1].size;
+	uint64_t sizes[2] = {align_up(a->size, SECTOR), align_up(b->size, SECTOR)};
+	c.total = max_u64(sizes[0], sizes[1]);
+	out->size_mismatch = sizes[0] != sizes[1];
 	if (strict && out->size_mismatch) {
 		out->verdict = COMPARE_SIZE_DIFFERENT;
 		return 0;
 	}
-	int r = start(&c, threads, e);
+	int r = start(&c, (struct chain *const[2]){a, b}, threads, e);
 	if (r == 0)
 		r = run(&c, e);
 	finish(&c);

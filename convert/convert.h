@@ -13,7 +13,7 @@ struct convert_source {
 	struct chain_opts open; /* format, lock mode, direct, untrusted, snapshot */
 	/* with create.backing_name, which holds this snapshot of the source: only what differs from it; NULL: all */
 	const struct snapshot_query *since;
-	uint64_t skip, end;     /* dd: only bytes [skip, end) of the disk are read; end 0: up to the disk's end */
+	uint64_t skip, end; /* dd: only bytes [skip, end) of the disk are read; end 0: up to the disk's end */
 };
 
 struct convert_opts {
@@ -71,6 +71,40 @@ struct compare_result {
  * what is allocated, zero or compressed in one must be so in the other. */
 int convert_compare(struct chain *a, struct chain *b, bool strict, unsigned threads, struct progress *p,
 	struct compare_result *out, struct error *e);
+
+/* ---- resize (convert/resize.c) ---- */
+
+/* `image`: opened for writing, with its backing files: a longer disk shows zeros, not more of them. What is cut off is gone. */
+int convert_resize(struct chain *image, uint64_t size, enum prealloc prealloc, struct progress *progress,
+	struct error *e);
+
+/* ---- commit (convert/commit.c) ---- */
+
+struct commit_opts {
+	struct chain *image; /* layers 0 (unless `keep`) and `base` opened for writing */
+	unsigned base;       /* the layer that takes what those above it hold; at least 1 */
+	bool keep;           /* the image is not emptied */
+	uint64_t rate_limit; /* bytes a second, 0: none */
+	unsigned threads;    /* 0: serial */
+	struct progress *progress;
+};
+/* The base grows if it is shorter. ERR_UNSUPPORTED before the first write when an internal snapshot of a layer above the base would
+ * show something else afterwards. A crash or a failure leaves the disk as it was. */
+int convert_commit(const struct commit_opts *o, struct error *e);
+
+/* ---- rebase (convert/rebase.c) ---- */
+
+struct rebase_opts {
+	struct chain *image; /* its top opened for writing, with its present backing files (`unsafe`: without) */
+	struct chain *onto;  /* the new ones; NULL: none */
+	const char *backing_name, *backing_format; /* for the header; NULL: none */
+	bool unsafe;                               /* nothing but the header changes */
+	bool compress;
+	unsigned threads; /* 0: serial */
+	struct progress *progress;
+};
+/* The disk reads the same afterwards. ERR_UNSUPPORTED before the first write when an internal snapshot would not. */
+int convert_rebase(const struct rebase_opts *o, struct error *e);
 
 /* ---- measure (convert/measure.c) ---- */
 

@@ -7,6 +7,7 @@
 #define QSNAP_CONVERT_INTERNAL_H
 
 #include "convert/convert.h"
+#include "qcow2/edit.h"
 
 /* ---- jobs ---- */
 
@@ -74,14 +75,14 @@ struct plan {
 	unsigned backing_depth; /* -B: layers from here on are the target's backing file; UINT32_MAX: it has none */
 	unsigned
 		absent_depth; /* -B: what no layer has down to here is left to it; zeros of a short layer above are not */
-	struct diff *since;             /* --since: what differs from the backing file; NULL: backing_depth tells */
-	struct diff_extent change;      /* of since: nothing differs from change_from up to its start */
+	struct diff *since;   /* --since: what differs from the backing file; NULL: backing_depth tells */
+	struct diff_extent change; /* of since: nothing differs from change_from up to its start */
 	uint64_t change_from;
 	uint64_t since_end;   /* up to here the backing file holds the snapshot */
 	uint64_t backing_end; /* from here on the backing file shows nothing */
 	bool write_zeros;     /* -S 0: no skipping */
-	struct share *share; /* several states: what earlier ones have; NULL: one state */
-	bool clone;          /* JOB_CLONE is worth a try */
+	struct share *share;  /* several states: what earlier ones have; NULL: one state */
+	bool clone;           /* JOB_CLONE is worth a try */
 	uint64_t clone_align;
 	uint64_t pos; /* where the next job begins */
 	/* --salvage: whom to tell of metadata that cannot be read; NULL: that is an error */
@@ -191,6 +192,79 @@ int convert_copy(struct io *dst, uint64_t dst_off, struct io *src, uint64_t src_
 int pipeline_run(struct work *w, unsigned threads, uint64_t done_before, uint64_t progress_total,
 	struct convert_result *result, struct error *e);
 
+/* ---- rate limit (convert/rate.c) ---- */
+
+struct rate {
+	uint64_t limit, moved, started_ns; /* limit: bytes a second, 0: none */
+	const struct progress *progress;
+};
+void rate_begin(struct rate *r, uint64_t limit, const struct progress *progress);
+/* So many more bytes were moved: waits until they are due, in steps that let a cancel be heard. */
+void rate_moved(struct rate *r, uint64_t bytes);
+
+/* ---- two disks side by side (convert/side.c) ---- */
+
+struct side {
+	struct chain *chain; /* NULL: zeros everywhere */
+	struct walk *walk;
+	uint64_t size;   /* whole sectors */
+	struct extent x; /* the one that was looked at last; len 0: none yet */
+};
+/* Of layers [0, below) of the chain; walk_flags: enum walk_flags. */
+int side_open(struct side *s, struct chain *c, unsigned below, unsigned walk_flags, struct error *e);
+void side_close(struct side *s);
+/* Moves x to the extent that holds `pos`, in ascending order. What lies past the disk's end counts as absent. */
+int side_advance(struct side *s, uint64_t pos, uint64_t total, struct error *e);
+bool extent_reads_zero(const struct extent *x);
+/* Both are the same bytes of the same file: a layer that both chains share. Data and compressed ones only. */
+bool extents_same_place(const struct extent *a, const struct extent *b, uint64_t pos);
+
+/* ---- what one disk shows and another would not (convert/transfer.c) ---- */
+
+struct transfer {
+	struct side from, onto; /* what is to be shown; what would be shown */
+	bool compare;           /* only what differs is moved; else all of `from` that is not absent */
+	unsigned
+		absent_depth; /* without compare: from which depth on absent is absent; above it a layer's end shows zeros */
+	bool exact;           /* zeros over something else are looked at, too, before they are moved */
+	uint64_t unit;        /* a power of two: what differs is moved in whole units; 1 without compare */
+	uint64_t total;       /* of guest bytes */
+	/* The next range to be looked at, from `pos` on, beginning at a multiple of the unit: 1; 0: there is none. */
+	int (*range)(void *ctx, uint64_t pos, uint64_t *start, uint64_t *end, struct error *e);
+	/* Takes what is moved, in guest order, on the caller's thread; bytes NULL: zeros. 1: that is enough. */
+	int (*take)(void *ctx, uint64_t guest, uint64_t len, const uint8_t *bytes, struct error *e);
+	void *ctx;
+	unsigned threads;    /* 0: serial */
+	uint64_t rate_limit; /* bytes a second, 0: none */
+	struct progress *progress;
+};
+int transfer_run(struct transfer *t, struct error *e);
+
+/* ---- a layer that is changed in place (convert/edited.c) ---- */
+
+struct edited {
+	struct chain below; /* count 0: nothing is */
+	struct io *backing;
+	struct edit *ed;
+};
+/* The chain outlives it; it must not move in memory. */
+int edited_open(struct edited *d, const struct chain *c, unsigned layer, struct progress *progress, struct error *e);
+int edited_close(struct edited *d, struct error *e);
+
+/* ---- snapshots whose backing changes (convert/states.c) ---- */
+
+struct state_change {
+	const struct chain *chain; /* layers [0, below) keep their clusters; what lies under them changes */
+	unsigned below;
+	struct chain *now, *to; /* what lies there, and what is going to; NULL: nothing */
+	/* Only ranges change in which layers [0, below) of this chain hold something; NULL: all may. */
+	struct chain *written;
+	unsigned threads;
+	struct progress *cancel;
+};
+/* ERR_UNSUPPORTED naming the internal snapshots of these layers that would show something else than they do now. */
+int states_refuse_change(const struct state_change *s, struct error *e);
+
 /* ---- one conversion (convert/run.c) ---- */
 
 struct conversion {
@@ -199,7 +273,7 @@ struct conversion {
 	struct plan plan;
 	struct work work;
 	struct target *target, *data_target;
-	struct chain *existing; /* -n: the qcow2 image whose options the new one has */
+	struct chain *existing;          /* -n: the qcow2 image whose options the new one has */
 	struct qcow2_state since, until; /* --since: both states */
 	struct convert_result *result;
 	unsigned threads;

@@ -3,8 +3,6 @@
  * The pipeline: plan and commit on this thread, work on the pool's. Jobs come back in the order in which they were planned, so
  * what the sink decides does not depend on the number of threads. Memory is the ring of jobs, whatever the image's size.
  */
-#include <time.h>
-
 #include "convert/internal.h"
 
 struct pipeline {
@@ -14,9 +12,8 @@ struct pipeline {
 	struct job **idle; /* a stack */
 	unsigned job_count, idle_count;
 	uint64_t committed; /* guest bytes */
-	uint64_t moved;     /* of these, what was not skipped: the rate limit is for it */
+	struct rate rate;   /* for what was not skipped */
 	uint64_t done_before, progress_total;
-	uint64_t started_ns;
 	struct convert_result *result;
 	bool failed;
 	uint64_t failed_at; /* guest offset of the error kept: the lowest */
@@ -92,26 +89,6 @@ static void fail(struct pipeline *p, uint64_t guest, const struct error *why)
 	*p->err = *why;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
-/* Waits until `moved` bytes are due at the rate asked for (-r), in steps that let a cancel be heard. */
-static void keep_rate(const struct pipeline *p)
-{
-	const struct convert_opts *o = p->work->opts;
-	if (!o->rate_limit)
-		return;
-	uint64_t due = p->started_ns + (uint64_t)((double)p->moved * 1e9 / (double)o->rate_limit);
-	for (uint64_t now = now_ns(); now < due && !progress_cancelled(o->progress); now = now_ns()) {
-		uint64_t wait = min_u64(due - now, 100000000);
-		nanosleep(&(struct timespec){.tv_nsec = (long)wait}, NULL);
-	}
-}
-
 static void finish_job(struct pipeline *p, struct job *j)
 {
 	struct work *w = p->work;
@@ -122,10 +99,8 @@ static void finish_job(struct pipeline *p, struct job *j)
 	j->read_bytes = j->passed_bytes = j->salvaged = 0;
 	progress_report(w->opts->progress, p->done_before + p->committed, p->progress_total);
 	p->idle[p->idle_count++] = j;
-	if (j->kind != JOB_SKIP) {
-		p->moved += j->len;
-		keep_rate(p);
-	}
+	if (j->kind != JOB_SKIP)
+		rate_moved(&p->rate, j->len);
 }
 
 /* Takes the oldest job back and passes it on: to the sink, to its write stage, or to the idle ones. */
@@ -184,9 +159,9 @@ int pipeline_run(struct work *w, unsigned threads, uint64_t done_before, uint64_
 		.done_before = done_before,
 		.progress_total = progress_total,
 		.result = result,
-		.started_ns = now_ns(),
 		.err = e};
 	w->plan->pos = w->plan->lost = w->plan->lost_to = 0;
+	rate_begin(&p.rate, w->opts->rate_limit, w->opts->progress);
 	int r = start(&p, threads, e);
 	if (r == 0) {
 		run(&p);

@@ -17,9 +17,17 @@ struct opening {
 	unsigned max_depth;
 };
 
-static unsigned file_flags(const struct opening *o, bool top)
+/* The layer that is being opened. */
+static bool is_written(const struct opening *o)
 {
-	return (o->opts->direct ? IO_OPEN_DIRECT : 0) | (top && o->opts->write ? IO_OPEN_WRITE : 0);
+	unsigned layer = o->c->count - 1;
+
+	return o->opts->write && (!layer || layer == o->opts->write_layer);
+}
+
+static unsigned file_flags(const struct opening *o)
+{
+	return (o->opts->direct ? IO_OPEN_DIRECT : 0) | (is_written(o) ? IO_OPEN_WRITE : 0);
 }
 
 /* A snapshot's extraction reads backing files for long with no state of the image to tell a commit into them; so
@@ -28,12 +36,14 @@ static enum io_lock_mode lock_mode(const struct opening *o, bool top)
 {
 	if (top || o->opts->lock == IO_LOCK_NONE)
 		return o->opts->lock;
+	if (is_written(o))
+		return IO_LOCK_WRITE;
 	return o->opts->lock == IO_LOCK_SHARED && !o->opts->snapshot ? IO_LOCK_SHARED : IO_LOCK_READ;
 }
 
 static int open_file(const struct opening *o, struct io **out, const char *path, bool top, struct error *e)
 {
-	if (io_file_open(out, path, file_flags(o, top), e))
+	if (io_file_open(out, path, file_flags(o), e))
 		return -1;
 	return io_lock(*out, lock_mode(o, top), e);
 }

@@ -40,6 +40,7 @@ int edit_read(struct edit *ed, void *buf, size_t len, uint64_t guest, struct err
 int edit_write(struct edit *ed, const void *buf, size_t len, uint64_t guest, struct error *e);
 enum edit_zero_flags {
 	EDIT_MAY_UNMAP = 1, /* host clusters may be given up */
+	EDIT_SAY_ZERO = 2,  /* even where nothing shows from below: another backing file is to come */
 };
 int edit_zero(struct edit *ed, uint64_t guest, uint64_t len, unsigned flags, struct error *e);
 /* Whole clusters read as zeros from now on and are given up (FORMAT.md §5.6); the rest of the range stays. */
@@ -50,6 +51,9 @@ int edit_write_compressed(struct edit *ed, const void *buf, size_t len, uint64_t
 int edit_extent(struct edit *ed, uint64_t guest, uint64_t len, struct extent *out, struct error *e);
 /* [guest, guest + len) becomes unallocated, so that the backing shows again; whole clusters only, ERR_USAGE. */
 int edit_forget(struct edit *ed, uint64_t guest, uint64_t len, struct error *e);
+/* The whole disk becomes unallocated, and what that sets free leaves the file. No bitmap is told: for a disk whose backing shows
+ * the same. Durable on return. */
+int edit_empty(struct edit *ed, struct error *e);
 /* All that was done is on stable storage. */
 int edit_flush(struct edit *ed, struct error *e);
 

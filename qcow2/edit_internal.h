@@ -85,6 +85,7 @@ struct edit {
 	size_t dropped_count, dropped_room;
 	bool unflushed; /* data or tables were written since the last flush of the files */
 	bool committing;
+	bool say_zero; /* EDIT_SAY_ZERO, while it is at work */
 	bool punch; /* clusters that become free are given back to the file system at once */
 
 	struct reader *reader;
@@ -163,7 +164,7 @@ int edit_replace(struct edit *ed, struct table *t, uint64_t guest, uint64_t raw,
 int edit_check_range(const struct edit *ed, uint64_t guest, uint64_t len, struct error *e);
 /* [guest, end) becomes unallocated, also beyond the disk's end; whole clusters. No bitmap is told (qcow2/edit_zero.c). */
 int edit_forget_clusters(struct edit *ed, uint64_t guest, uint64_t end, struct error *e);
-/* Everything from `guest` on, wherever L1 reaches, becomes unallocated; what that sets free leaves the file (qcow2/edit_resize.c). */
+/* Everything from `guest` on, wherever L1 reaches, becomes unallocated; what that sets free leaves the file (qcow2/edit_tail.c). */
 int edit_give_up(struct edit *ed, uint64_t guest, struct error *e);
 /* The file ends with its last cluster in use (qcow2/edit_tail.c). */
 int edit_cut_tail(struct edit *ed, struct error *e);

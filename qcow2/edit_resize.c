@@ -190,45 +190,6 @@ static int grow(struct edit *ed, uint64_t size, enum prealloc prealloc, struct e
 
 /* ---- shrinking ---- */
 
-static int drop_table(struct edit *ed, uint64_t guest, struct error *e)
-{
-	uint64_t index = geometry_l1_index(&ed->g, guest), host;
-	struct l2_entry x;
-	struct table *t;
-	int failed = 0;
-
-	if (map_table(ed, guest, &t, e))
-		return -1;
-	if (!t)
-		return 0;
-	host = t->host;
-	for (uint64_t i = 0; !failed && i < 1ull << ed->g.l2_bits; i++)
-		failed = map_entry(ed, t, guest + (i << ed->g.cluster_bits), &x, e) || edit_drop_entry(ed, &x, e);
-	table_put(t);
-	if (failed)
-		return -1;
-	map_unlink(ed, index);
-	return edit_drop(ed, host, 1, e);
-}
-
-int edit_give_up(struct edit *ed, uint64_t guest, struct error *e)
-{
-	uint64_t span = geometry_l2_span(&ed->g), end = ed->l1_entries * span;
-	uint64_t first = align_up(guest, ed->g.cluster_size), whole = align_up(first, span);
-
-	ed->punch = true;
-	if (first < min_u64(whole, end) && edit_forget_clusters(ed, first, min_u64(whole, end), e))
-		return -1;
-	for (; whole < end; whole += span)
-		if (drop_table(ed, whole, e))
-			return -1;
-	/* Pointers gone, then counts down, then these written. */
-	if (edit_flush(ed, e) || edit_flush(ed, e))
-		return -1;
-	ed->punch = false;
-	return edit_cut_tail(ed, e);
-}
-
 static int shrink(struct edit *ed, uint64_t size, struct error *e)
 {
 	if (edit_bitmaps_resize(ed, size, e) || put_size(ed, size, e) || edit_give_up(ed, size, e))

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The end of an edited image's file: clusters that nothing refers to are cut off (FORMAT.md §7.4, §12.4).
+ * What an edited image gives up, from some guest offset on or all of it, and the end of its file, where clusters that
+ * nothing refers to are cut off (FORMAT.md §7.4, §12.4).
+ * order: L1 and L2 entries, flush; refcounts, flush; the file's length.
  */
 #include "qcow2/edit_internal.h"
 
@@ -46,4 +48,50 @@ int edit_cut_tail(struct edit *ed, struct error *e)
 		return -1;
 	ed->unflushed = true;
 	return 0;
+}
+
+static int drop_table(struct edit *ed, uint64_t guest, struct error *e)
+{
+	uint64_t index = geometry_l1_index(&ed->g, guest), host;
+	struct l2_entry x;
+	struct table *t;
+	int failed = 0;
+
+	if (map_table(ed, guest, &t, e))
+		return -1;
+	if (!t)
+		return 0;
+	host = t->host;
+	for (uint64_t i = 0; !failed && i < 1ull << ed->g.l2_bits; i++)
+		failed = map_entry(ed, t, guest + (i << ed->g.cluster_bits), &x, e) || edit_drop_entry(ed, &x, e);
+	table_put(t);
+	if (failed)
+		return -1;
+	map_unlink(ed, index);
+	return edit_drop(ed, host, 1, e);
+}
+
+int edit_give_up(struct edit *ed, uint64_t guest, struct error *e)
+{
+	uint64_t span = geometry_l2_span(&ed->g), end = ed->l1_entries * span;
+	uint64_t first = align_up(guest, ed->g.cluster_size), whole = align_up(first, span);
+
+	ed->punch = true;
+	if (first < min_u64(whole, end) && edit_forget_clusters(ed, first, min_u64(whole, end), e))
+		return -1;
+	for (; whole < end; whole += span)
+		if (drop_table(ed, whole, e))
+			return -1;
+	/* Pointers gone, then counts down, then these written. */
+	if (edit_flush(ed, e) || edit_flush(ed, e))
+		return -1;
+	ed->punch = false;
+	return edit_cut_tail(ed, e);
+}
+
+int edit_empty(struct edit *ed, struct error *e)
+{
+	if (edit_begin_change(ed, e) || edit_give_up(ed, 0, e))
+		return -1;
+	return edit_sync(ed, e);
 }

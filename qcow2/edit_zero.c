@@ -11,6 +11,8 @@ enum wish { WISH_ZERO, WISH_ZERO_UNMAP, WISH_DISCARD, WISH_FORGET };
 
 static bool shows_backing(const struct edit *ed, uint64_t guest)
 {
+	if (ed->say_zero)
+		return true;
 	return ed->backing ? guest < ed->backing->size : ed->q->backing_name != NULL;
 }
 
@@ -205,14 +207,10 @@ static void whole(const struct edit *ed, uint64_t guest, uint64_t end, uint64_t 
 	*last = end == ed->q->size ? align_up(end, ed->g.cluster_size) : geometry_cluster_start(&ed->g, end);
 }
 
-int edit_zero(struct edit *ed, uint64_t guest, uint64_t len, unsigned flags, struct error *e)
+static int zero(struct edit *ed, uint64_t guest, uint64_t len, enum wish wish, struct error *e)
 {
-	enum wish wish = flags & EDIT_MAY_UNMAP ? WISH_ZERO_UNMAP : WISH_ZERO;
 	uint64_t end = guest + len, first, last;
 
-	if (edit_check_range(ed, guest, len, e) || !len || edit_begin_change(ed, e))
-		return len ? -1 : 0;
-	edit_bitmaps_mark(ed, guest, len);
 	whole(ed, guest, end, &first, &last);
 	if (guest < first && zero_part(ed, guest, min_u64(first, end), e))
 		return -1;
@@ -220,6 +218,19 @@ int edit_zero(struct edit *ed, uint64_t guest, uint64_t len, unsigned flags, str
 		return -1;
 	last = max_u64(first, last);
 	return last < end ? zero_part(ed, last, end, e) : 0;
+}
+
+int edit_zero(struct edit *ed, uint64_t guest, uint64_t len, unsigned flags, struct error *e)
+{
+	int failed;
+
+	if (edit_check_range(ed, guest, len, e) || !len || edit_begin_change(ed, e))
+		return len ? -1 : 0;
+	edit_bitmaps_mark(ed, guest, len);
+	ed->say_zero = flags & EDIT_SAY_ZERO;
+	failed = zero(ed, guest, len, flags & EDIT_MAY_UNMAP ? WISH_ZERO_UNMAP : WISH_ZERO, e);
+	ed->say_zero = false;
+	return failed;
 }
 
 int edit_discard(struct edit *ed, uint64_t guest, uint64_t len, struct error *e)

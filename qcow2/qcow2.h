@@ -128,6 +128,7 @@ struct chain_opts {
 	bool direct;              /* O_DIRECT for all files */
 	enum io_lock_mode lock;
 	bool write;                            /* open the top for writing */
+	unsigned write_layer;                  /* with write: this layer below, too; 0: none */
 	const struct snapshot_query *snapshot; /* read this snapshot of the top; NULL: the active state */
 	unsigned max_depth;                    /* 0: 200 */
 	uint64_t max_virtual_size;             /* 0: no limit */

@@ -10,7 +10,7 @@ ok "--help succeeds" "$QSNAP" --help
 cp out help
 commands=$(sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p' help)
 same "--help lists the commands" "$(tr '\n' ' ' <<<"$commands")" \
-	"check compare completion convert create dd diff info io map measure snapshot "
+	"bitmap check commit compare completion convert create dd diff info io map measure rebase resize snapshot "
 "$QSNAP" completion bash >script || bad "completion bash succeeds" "status $?"
 ok "the completion script is bash" bash -n script
 
@@ -37,7 +37,7 @@ complete_line() { # WORDS...: what is offered for the last
 	)
 }
 touch image.qcow2
-same "commands are completed" "$(complete_line qsnap com)" "compare completion"
+same "commands are completed" "$(complete_line qsnap com)" "commit compare completion"
 same "formats" "$(complete_line qsnap convert -O "")" "raw qcow2"
 same "cache modes" "$(complete_line qsnap check --cache n)" "none"
 same "kinds of output" "$(complete_line qsnap info --output "")" "human json"
