@@ -69,7 +69,8 @@ static const struct cli_option options[] = {
 	{OPT_TWO_PASS, "two-pass", NULL, "compressed qcow2 to standard output: compress twice and need no spool"},
 	{OPT_SPOOL_DIR, "spool-dir", "DIR", "where compressed qcow2 for standard output is spooled"},
 	{OPT_KEEP_SNAPSHOTS, "keep-snapshots", NULL, "internal snapshots and bitmaps arrive in the target too"},
-	{OPT_SINCE, "since", "SNAPSHOT", "with -B: write what differs from this snapshot, which the backing file holds"},
+	{OPT_SINCE, "since", "SNAPSHOT",
+		"with -B: write what differs from this snapshot, which the backing file holds"},
 	{OPT_NO_REFLINK, "no-reflink", NULL, "never share blocks with the source"},
 	CLI_ROW_END,
 };

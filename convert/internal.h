@@ -71,7 +71,7 @@ struct plan {
 	uint64_t total; /* bytes */
 	uint64_t unit;  /* jobs begin and end at its multiples: the target's cluster, or 4 KiB */
 	uint64_t job_bytes;
-	struct io *blocks; /* a raw target that gives blocks as memory: some jobs are such a block; NULL: none */
+	struct io *blocks;      /* a raw target that gives blocks as memory: some jobs are such a block; NULL: none */
 	unsigned backing_depth; /* -B: layers from here on are the target's backing file; UINT32_MAX: it has none */
 	unsigned
 		absent_depth; /* -B: what no layer has down to here is left to it; zeros of a short layer above are not */

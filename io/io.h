@@ -31,8 +31,8 @@ struct extent {
 	bool has_host; /* `host` is valid; also for ZERO with a preallocated cluster, ZERO of a raw file's hole, ABSENT
 	                * inside an allocated cluster with extended L2 */
 	bool in_backing; /* set by convert: the target's backing file shows the same */
-	bool hole;     /* ZERO only because the file has a hole where an allocated cluster lies (WALK_FILE_HOLES) */
-	uint8_t codec; /* enum codec_id, COMPRESSED only */
+	bool hole;       /* ZERO only because the file has a hole where an allocated cluster lies (WALK_FILE_HOLES) */
+	uint8_t codec;   /* enum codec_id, COMPRESSED only */
 	uint8_t cluster_bits; /* of the layer it comes from; 0 for raw */
 	uint16_t depth;       /* which layer: 0 = top */
 	uint32_t csize;       /* COMPRESSED: bytes to read at `host`; the last 511 may be foreign (FORMAT.md §5.4) */

@@ -88,6 +88,41 @@ static int open_image(struct qcow2 **q, struct io *file)
 	return -1;
 }
 
+/* From the active state, or from nothing but what is below, to what is selected. */
+static void diff_states(struct chain *c, bool from_below)
+{
+	enum { STEP = 1 << 20 };
+	struct qcow2_state from, to;
+	struct diff *d = NULL;
+	struct error e = {.msg = ""};
+	uint64_t at = 0, size;
+
+	qcow2_state_active(c->layers[0].q, &from);
+	qcow2_state_selected(c->layers[0].q, &to);
+	if (from_below)
+		from = (struct qcow2_state){.size = to.size, .snapshot = -1};
+	size = max_u64(from.size, to.size);
+	if (diff_new(&d, c, &from, &to, &e)) {
+		fuzz_check_error(&e);
+		return;
+	}
+	for (unsigned i = 0; i < MAX_EXTENTS && at < size; i++) {
+		uint64_t limit = min_u64(at + STEP, size);
+		struct diff_extent x;
+		int more = diff_next(d, at, limit, &x, &e);
+
+		if (more < 0) {
+			fuzz_check_error(&e);
+			break;
+		}
+		FUZZ_CHECK(!more || (x.start >= at && x.start < x.end && x.end <= limit));
+		FUZZ_CHECK(!more || x.added == (x.start >= from.size));
+		FUZZ_CHECK(!more || (x.kind == DIFF_GONE) == (x.start >= to.size));
+		at = more ? x.end : limit;
+	}
+	diff_free(d);
+}
+
 static void try_image(struct io *file, int snapshot, struct reader *reader)
 {
 	struct layer layers[2] = {
@@ -113,6 +148,7 @@ static void try_image(struct io *file, int snapshot, struct reader *reader)
 	layers[0].size = layers[0].q->size;
 	c.size = layers[0].size;
 	walk_image(&c, reader, snapshot < 0 ? 0 : WALK_FILE_HOLES);
+	diff_states(&c, snapshot < 0);
 	if (snapshot >= 0)
 		FUZZ_CHECK(qcow2_snapshot_verify(layers[0].q, &e) == 0);
 	qcow2_close(layers[0].q);
