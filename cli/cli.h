@@ -195,8 +195,14 @@ int cli_edited_open(const struct cli *c, const char *name, const struct cli_sour
 /* Flushes and closes; -1 after a message when something may not have reached the file. */
 int cli_edited_close(const struct cli *c, struct cli_edited *d);
 
-/* The table of an image's internal snapshots, as info and snapshot -l print it (cli/snapshot.c). */
-void cli_print_snapshots(const struct qcow2 *q);
+/* ---- an image's internal snapshots, as info and snapshot -l tell of them (cli/snapshot.c) ---- */
+
+/* `usage`: one for each, or NULL: what they take is not told. */
+void cli_print_snapshots(const struct qcow2 *q, const struct snapshot_usage *usage);
+void cli_json_snapshots(struct json *j, const char *key, const struct qcow2 *q, const struct snapshot_usage *usage);
+/* Owned by the caller. NULL where it is not to be told (qemu-img does not, --untrusted), not known, or more than `most_bytes`
+ * of tables might have to be read. */
+struct snapshot_usage *cli_snapshots_usage(const struct cli *c, struct layer *l, uint64_t most_bytes);
 
 /* ---- -o lists (cli/image_options.c) ---- */
 

@@ -10,14 +10,15 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
-enum { MAX_CHAIN = 200 };
+enum { MAX_CHAIN = 200, MOST_TABLES = 1 << 30 /* bytes, read for what snapshots take */ };
 
 /* One file as it is told about. */
 struct report {
 	const struct layer *layer;
 	uint64_t actual; /* bytes taken on disk */
 	uint32_t extent_size_hint;
-	char *backing_path; /* owned; NULL: none, or its place cannot be told */
+	char *backing_path;           /* owned; NULL: none, or its place cannot be told */
+	struct snapshot_usage *usage; /* owned; NULL: not told */
 };
 
 static const char *protocol(const struct layer *l)
@@ -106,7 +107,7 @@ static void print_human(const struct report *r)
 			printf("cleanly shut down: no\n");
 		print_backing(r);
 		if (l->q->snapshot_count)
-			cli_print_snapshots(l->q);
+			cli_print_snapshots(l->q, r->usage);
 		print_specific(l->q);
 	}
 	uint64_t length = align_up(l->file->size, 512);
@@ -142,26 +143,6 @@ static void json_file_child(struct json *j, const struct report *r)
 	json_bool(j, "dirty-flag", false);
 	json_object_end(j);
 	json_object_end(j);
-	json_array_end(j);
-}
-
-static void json_snapshots(struct json *j, const struct qcow2 *q)
-{
-	json_array_begin(j, "snapshots");
-	for (uint32_t i = 0; i < q->snapshot_count; i++) {
-		const struct snapshot_entry *s = &q->snapshots[i].entry;
-		json_object_begin(j, NULL);
-		if (s->has_icount && s->icount != UINT64_MAX)
-			json_uint(j, "icount", s->icount);
-		json_uint(j, "vm-clock-nsec", s->vm_clock_nsec % 1000000000u);
-		json_string(j, "name", q->snapshots[i].name);
-		json_uint(j, "date-sec", s->date_sec);
-		json_uint(j, "date-nsec", s->date_nsec);
-		json_uint(j, "vm-clock-sec", s->vm_clock_nsec / 1000000000u);
-		json_string(j, "id", q->snapshots[i].id);
-		json_uint(j, "vm-state-size", s->vm_state_bytes);
-		json_object_end(j);
-	}
 	json_array_end(j);
 }
 
@@ -220,7 +201,7 @@ static void print_json(struct json *j, const struct report *r)
 	if (q && q->backing_name && q->backing_format)
 		json_string(j, "backing-filename-format", q->backing_format);
 	if (q && q->snapshot_count)
-		json_snapshots(j, q);
+		cli_json_snapshots(j, "snapshots", q, r->usage);
 	json_uint(j, "virtual-size", l->size);
 	json_string(j, "filename", l->path);
 	if (q)
@@ -294,7 +275,7 @@ static int open_images(const struct cli *c, const struct info_args *args, const 
 	}
 }
 
-static void print_images(const struct info_args *args, const struct info_chain *ic)
+static void print_images(const struct cli *c, const struct info_args *args, const struct info_chain *ic)
 {
 	struct json j;
 	struct error ignored;
@@ -302,11 +283,12 @@ static void print_images(const struct info_args *args, const struct info_chain *
 	if (args->json && args->whole_chain)
 		json_array_begin(&j, NULL);
 	for (unsigned i = 0; i < ic->count; i++) {
-		const struct layer *l = &ic->images[i]->layers[0];
+		struct layer *l = &ic->images[i]->layers[0];
 		struct report r = {
 			.layer = l,
 			.actual = io_file_allocated(l->file),
 			.extent_size_hint = extent_size_hint(l->file),
+			.usage = cli_snapshots_usage(c, l, MOST_TABLES),
 		};
 		if (l->q && l->q->backing_name)
 			r.backing_path = image_backing_path(l->path, l->q->backing_name, &ignored);
@@ -317,6 +299,7 @@ static void print_images(const struct info_args *args, const struct info_chain *
 		if (!args->json && i + 1 < ic->count)
 			putchar('\n');
 		free(r.backing_path);
+		free(r.usage);
 	}
 	if (args->json && args->whole_chain)
 		json_array_end(&j);
@@ -347,7 +330,7 @@ static int info_run(struct cli *c, int argc, char **argv)
 	struct info_chain ic = {.count = 0};
 	int status = open_images(c, &args, argv[optind], &ic);
 	if (status == 0)
-		print_images(&args, &ic);
+		print_images(c, &args, &ic);
 	for (unsigned i = 0; i < ic.count; i++)
 		chain_close(ic.images[i]);
 	return status;

@@ -81,6 +81,15 @@ int qcow2_snapshot_select(struct qcow2 *q, uint32_t index, struct error *e);
  * bytes on disk are the same as at selection. */
 int qcow2_snapshot_verify(struct qcow2 *q, struct error *e);
 
+struct snapshot_usage {     /* bytes of host clusters, tables included */
+	uint64_t exclusive; /* only this snapshot refers to them: what deleting it would free */
+	uint64_t shared;    /* other snapshots or the active state do, too */
+};
+struct layer;
+/* One for each of q->snapshots. Reads every table of every snapshot. An error when the image is damaged, or its refcounts are
+ * dirty. */
+int qcow2_snapshots_usage(struct layer *l, unsigned threads, struct snapshot_usage *out, struct error *e);
+
 /* One state of an image, for who looks at two of them: the active one, a snapshot (by its index), or what is selected. */
 struct qcow2_state {
 	uint64_t l1_offset;

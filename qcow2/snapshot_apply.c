@@ -29,6 +29,19 @@ static bool size_is_shared(const struct edit *ed)
 	return false;
 }
 
+/* All bitmaps are in memory, and a disk of the new size can have them. */
+static int follow_with_bitmaps(struct apply *a, struct error *e)
+{
+	const struct qcow2 *q = a->s.ed->q;
+	for (uint32_t i = 0; i < q->bitmap_count; i++) {
+		const unsigned bits = q->bitmaps[i].entry.granularity_bits;
+		if (bitmap_table_entries(&q->g, bits, a->size) << q->g.cluster_bits > QCOW2_MAX_BITMAP_BYTES)
+			return err_set(e, ERR_LIMIT, "bitmap '%s' would be larger than %d bytes", q->bitmaps[i].name,
+				QCOW2_MAX_BITMAP_BYTES);
+	}
+	return edit_bitmaps_load_all(a->s.ed, e);
+}
+
 static int examine(struct apply *a, struct error *e)
 {
 	struct snapshot_edit *s = &a->s;
@@ -56,6 +69,9 @@ static int prepare(struct apply *a, struct error *e)
 {
 	struct snapshot_edit *s = &a->s;
 	const uint64_t from = a->to->entry.l1_offset;
+	/* Those that are disabled must get another size as well. */
+	if (a->size != s->ed->q->h.size && follow_with_bitmaps(a, e) < 0)
+		return -1;
 	if (edit_begin_change(s->ed, e) < 0 || snapshot_edit_copy_l1(s, from, a->present, a->entries, e) < 0 ||
 		(a->new_table && snapshot_table_place(s, e) < 0) || snapshot_edit_settle(s, e) < 0)
 		return -1;
@@ -124,11 +140,9 @@ static int apply(struct apply *a, struct error *e)
 			snapshot_edit_undo(&a->s);
 		return -1;
 	}
-	if (finish(a, e) < 0) {
-		a->s.ed->broken = true;
-		return -1;
-	}
-	if (a->size != old_size && edit_bitmaps_resize(a->s.ed, a->size, e) < 0)
+	/* What is half done is not worked on. */
+	a->s.ed->broken = finish(a, e) < 0 || (a->size != old_size && edit_bitmaps_resize(a->s.ed, a->size, e) < 0);
+	if (a->s.ed->broken)
 		return -1;
 	edit_bitmaps_mark(a->s.ed, 0, a->size);
 	return 0;

@@ -59,11 +59,8 @@ int trees_raise(struct trees *t, const struct counts *up, const struct counts *d
 /* Afterwards t->ones has the clusters with a count of 1. */
 int trees_lower(struct trees *t, const struct counts *up, const struct counts *down, struct error *e);
 
-/* What only `tree` refers to, in bytes of clusters, and what others refer to as well. */
-struct tree_usage {
-	uint64_t exclusive, shared;
-};
-int trees_usage(struct trees *t, const struct counts *tree, struct tree_usage *out, struct error *e);
+/* What only `tree` refers to, and what others refer to as well. */
+int trees_usage(struct trees *t, const struct counts *tree, struct snapshot_usage *out, struct error *e);
 
 /* COPIED in all L2 tables below the L1: clear; or, `from_ones`, set exactly where t->ones is. The L1 is the caller's. */
 int trees_copied(struct trees *t, uint64_t l1_host, uint32_t l1_entries, bool from_ones, struct error *e);

@@ -224,10 +224,10 @@ int trees_lower(struct trees *t, const struct counts *up, const struct counts *d
 	return sweep(t, LOWER, up, down, e);
 }
 
-int trees_usage(struct trees *t, const struct counts *tree, struct tree_usage *out, struct error *e)
+int trees_usage(struct trees *t, const struct counts *tree, struct snapshot_usage *out, struct error *e)
 {
 	int rc = sweep(t, USAGE, tree, NULL, e);
-	*out = (struct tree_usage){.exclusive = t->result.allocated_clusters << t->c.g->cluster_bits,
+	*out = (struct snapshot_usage){.exclusive = t->result.allocated_clusters << t->c.g->cluster_bits,
 		.shared = t->result.fragmented_clusters << t->c.g->cluster_bits};
 	return rc;
 }
