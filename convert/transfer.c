@@ -6,7 +6,7 @@
  */
 #include "convert/internal.h"
 
-enum { JOB_BYTES = 1 << 20, MAX_READINGS = 1024 };
+enum { JOB_BYTES = 1 << 20, MAX_READINGS = 1024, PROBE = 4096, PROBED_UNIT = 4 * PROBE };
 
 /* A part of a buffer that an extent fills. */
 struct reading {
@@ -99,32 +99,62 @@ static int add_reading(struct readings *r, const struct reading *x, struct error
 
 /* ---- the work ---- */
 
-static int read_all(const struct readings *r, struct reader *reader, uint8_t *buf, struct error *e)
+/* [from, to) of the buffer. *first: where in the list to begin, moved along. */
+static int read_range(const struct readings *r, size_t *first, size_t from, size_t to, struct reader *reader,
+	uint8_t *buf, struct error *e)
 {
-	for (size_t i = 0; i < r->count; i++) {
+	while (*first < r->count && r->list[*first].at + r->list[*first].len <= from)
+		++*first;
+	for (size_t i = *first; i < r->count && r->list[i].at < to; i++) {
 		const struct reading *x = &r->list[i];
+		size_t start = (size_t)max_u64(from, x->at), end = (size_t)min_u64(to, x->at + x->len);
 
 		if (extent_reads_zero(&x->x))
-			memset(buf + x->at, 0, x->len);
-		else if (reader_read(reader, &x->x, x->guest - x->x.start, buf + x->at, x->len, e))
+			memset(buf + start, 0, end - start);
+		else if (reader_read(reader, &x->x, x->guest - x->x.start + (start - x->at), buf + start, end - start,
+				 e))
 			return -1;
 	}
 	return 0;
 }
 
+/* Whether a unit differs: of a large one first its beginning, which mostly tells. */
+static int unit_differs(struct transfer_job *j, struct transfer_worker *w, size_t *first, size_t at, size_t len,
+	struct error *e)
+{
+	size_t done = 0, step = j->run->t->unit >= PROBED_UNIT ? PROBE : len;
+
+	while (done < len) {
+		size_t n = (size_t)min_u64(step, len - done);
+
+		if (j->run->t->unit >= PROBED_UNIT &&
+			read_range(&j->onto, first, at + done, at + done + n, w->reader, w->other, e))
+			return -1;
+		if (memcmp(j->buf + at + done, w->other + at + done, n))
+			return 1;
+		done += n;
+		step = len;
+	}
+	return 0;
+}
+
 /* What of a block differs, by units; neighbours become one. */
-static int compare_block(struct transfer_job *j, const struct block *b, const uint8_t *other, struct error *e)
+static int compare_block(struct transfer_job *j, const struct block *b, struct transfer_worker *w, size_t *first,
+	struct error *e)
 {
 	size_t unit = (size_t)j->run->t->unit;
 
+	if (unit < PROBED_UNIT && read_range(&j->onto, first, b->at, b->at + b->len, w->reader, w->other, e))
+		return -1;
 	for (size_t at = b->at; at < b->at + b->len; at += unit) {
 		size_t len = (size_t)min_u64(unit, b->at + b->len - at);
 		struct block x = {.guest = b->guest + (at - b->at), .len = len, .at = at};
+		int differs = unit_differs(j, w, first, at, len, e);
 
-		if (memcmp(j->buf + at, other + at, len) == 0)
-			continue;
-		x.zeros = mem_is_zero(j->buf + at, len);
-		if (add_block(&j->moved, x, e))
+		if (differs < 0)
+			return -1;
+		x.zeros = differs && mem_is_zero(j->buf + at, len);
+		if (differs && add_block(&j->moved, x, e))
 			return -1;
 	}
 	return 0;
@@ -132,15 +162,15 @@ static int compare_block(struct transfer_job *j, const struct block *b, const ui
 
 static int work(struct transfer_job *j, struct transfer_worker *w, struct error *e)
 {
-	const struct transfer *t = j->run->t;
+	size_t from = 0, onto = 0;
 
 	j->moved.count = 0;
-	if (read_all(&j->from, w->reader, j->buf, e) || (t->compare && read_all(&j->onto, w->reader, w->other, e)))
+	if (read_range(&j->from, &from, 0, j->used, w->reader, j->buf, e))
 		return -1;
 	for (size_t i = 0; i < j->planned.count; i++) {
 		const struct block *b = &j->planned.list[i];
 
-		if (b->zeros || !t->compare ? add_block(&j->moved, *b, e) : compare_block(j, b, w->other, e))
+		if (b->zeros || !j->run->t->compare ? add_block(&j->moved, *b, e) : compare_block(j, b, w, &onto, e))
 			return -1;
 	}
 	return 0;
