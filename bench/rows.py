@@ -17,6 +17,8 @@ class Job:
     rounds: int = 3
     judge: bool = True  # qemu-img compares the first output, too
     once: tuple = field(default_factory=tuple)
+    changes: tuple = ()  # files of the chain that the commands change, the top first: copied anew before each run
+    shows: int | None = None  # which of these must then read as the top did
     beside: dict = field(default_factory=dict)  # label -> arguments for build/bench-tables, which reads tables and no more
 
 
@@ -45,6 +47,10 @@ def both(key, source, arguments, place="disk", rounds=7):
     return Job(key, source, place, {"": arguments}, {"": arguments}, rounds=rounds)
 
 
+def in_place(key, source, arguments, shows):
+    return Job(key, source, "tmpfs", {"": arguments}, {"": arguments}, "qcow2", rounds=5, changes=(0, -1), shows=shows)
+
+
 DIRECT = ("-t", "none", "-T", "none")
 JOBS = [
     convert("zlib-raw", "zlib", "tmpfs", "raw"),
@@ -63,6 +69,8 @@ JOBS = [
     both("measure", "large", ["measure", "-O", "qcow2", "-f", "qcow2", "SRC"]),
     Job("diff", "states", "disk", {"": ["diff", "--from", "s1", "--to", "s2", "--json", "SRC"]}, {},
         beside={"plain reading": ["SRC", "s1", "s2"]}, rounds=7),
+    in_place("rebase", "chain64", ["rebase", "-f", "qcow2", "-b", "BASE", "-F", "qcow2", "SRC"], 0),
+    in_place("commit", "chain64", ["commit", "-f", "qcow2", "-b", "BASE", "SRC"], 1),
     Job("huge", "huge", "disk", {"": ["convert", "-f", "qcow2", "-O", "qcow2", "SRC", "OUT"]},
         {"": PEER + ["-f", "qcow2", "-O", "qcow2", "SRC", "OUT"]}, "qcow2", rounds=1, judge=False),
     Job("deep", "deep", "tmpfs", {"": ["convert", "-f", "qcow2", "-O", "raw", "SRC", "OUT"]},
@@ -107,6 +115,8 @@ TARGETS = [
     Target("`map --output=json` of it", "map", 4),
     Target("`measure` of it", "measure", 4),
     Target("`diff` of two snapshots of it, 1 % changed, against reading their tables", "diff", 0.5, against="plain reading"),
+    Target("`rebase` of a 64-deep chain onto its base, tmpfs", "rebase", 3),
+    Target("`commit` of a 64-deep chain into its base, tmpfs", "commit", 3),
     Target("8 TiB, fragmented → qcow2 (memory)", "huge", 0, rss=256 * MIB),
     Target("chain of 200 layers → raw (memory)", "deep", 0, rss=256 * MIB),
     Target("`-c` deflate, 2 threads against 1", "compress-zlib", 1.8, ours="qsnap 2 threads", against="qsnap 1 thread"),

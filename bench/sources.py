@@ -23,6 +23,7 @@ class Plan:
         self.virtual = (1 << 30) if quick else (8 << 30)
         self.content = 300_000_000 if quick else 2_400_000_000
         self.layers = 8 if quick else 32
+        self.long = 16 if quick else 64
         self.scattered = 100 if quick else 600
         self.large = (64 << 30) if quick else (1 << 40)
         self.huge = (512 << 30) if quick else (8 << 40)
@@ -199,10 +200,17 @@ class Cache:
         return [self.once("pair.qcow2", make), base]
 
     def make_chain(self):
+        return self.chain_of(self.plan.layers)
+
+    def make_chain64(self):
+        """64 with the disk below; the first ones are those of the shorter chain."""
+        return self.chain_of(self.plan.long - 1)
+
+    def chain_of(self, layers):
         """Overlays with scattered clusters over the disk."""
         files = self.make_plain()
         donor = None
-        for layer in range(self.plan.layers):
+        for layer in range(layers):
             below = os.path.basename(files[0])
             name = f"chain{layer + 1}.qcow2"
             if donor is None and not os.path.exists(self.path(name)):
