@@ -100,4 +100,8 @@ struct header_strings {
 };
 int edit_set_strings(struct edit *ed, const struct header_strings *s, struct error *e);
 
+/* Refcounts of another width: 1, 2, 4, 8, 16, 32 or 64 bits (qcow2/refcount_widen.c). ERR_LIMIT when one is too high for it: nothing is
+ * changed then. Crash-proof: the old structure or the new one. */
+int edit_set_refcount_bits(struct edit *ed, unsigned bits, struct error *e);
+
 #endif

@@ -152,3 +152,13 @@ int edit_commit(struct edit *ed, struct error *e)
 	ed->committing = false;
 	return failed;
 }
+
+int edit_settle(struct edit *ed, struct error *e)
+{
+	/* Others may have written to the file itself. */
+	ed->unflushed = true;
+	if (edit_commit(ed, e) || edit_write_refblocks(ed, e))
+		return -1;
+	tables_forget_all(ed);
+	return 0;
+}

@@ -86,7 +86,7 @@ struct edit {
 	bool unflushed; /* data or tables were written since the last flush of the files */
 	bool committing;
 	bool say_zero; /* EDIT_SAY_ZERO, while it is at work */
-	bool punch; /* clusters that become free are given back to the file system at once */
+	bool punch;    /* clusters that become free are given back to the file system at once */
 
 	struct reader *reader;
 	uint8_t *bounce; /* EDIT_BOUNCE bytes or a cluster, whichever is more */
@@ -116,6 +116,8 @@ int edit_sync(struct edit *ed, struct error *e);
 int edit_commit(struct edit *ed, struct error *e);
 /* Its first part without the flush: all refcount blocks as they are in memory. */
 int edit_write_refblocks(struct edit *ed, struct error *e);
+/* Before work on the file itself: it has all that is in memory, drops included, and no table is in memory. */
+int edit_settle(struct edit *ed, struct error *e);
 
 /* ---- refcounts (qcow2/refs.c) ---- */
 

@@ -77,10 +77,7 @@ static int prepare(struct snapshot_edit *s, const struct snapshot_new *n, struct
 
 static int create(struct snapshot_edit *s, const struct snapshot_new *n, struct error *e)
 {
-	struct sweep_result r;
 	bool switched = false;
-	if (examine(s, n, &r, e) != 0)
-		return -1;
 	if (prepare(s, n, e) < 0 || snapshot_table_switch(s, &s->ed->q->h, &switched, e) < 0) {
 		if (!switched)
 			snapshot_edit_undo(s);
@@ -89,14 +86,33 @@ static int create(struct snapshot_edit *s, const struct snapshot_new *n, struct 
 	return snapshot_edit_finish(s, e);
 }
 
-int edit_snapshot_create(struct edit *ed, const struct snapshot_new *n, struct error *e)
+/* 1: refcounts of *bits bits would do, and `e` says why those that there are do not. */
+static int try_to_create(struct edit *ed, const struct snapshot_new *n, unsigned *bits, struct error *e)
 {
 	struct snapshot_edit s;
-	if (check_names(ed, n, e) < 0)
-		return -1;
+	struct sweep_result r;
 	int rc = snapshot_edit_begin(&s, ed, n->threads, e);
 	if (rc == 0)
+		rc = examine(&s, n, &r, e);
+	if (rc == 0)
 		rc = create(&s, n, e);
+	if (rc > 0) {
+		unsigned order = 0;
+		while (refcount_max(order) < r.peak)
+			order++;
+		*bits = 1u << order;
+	}
 	snapshot_edit_end(&s);
 	return rc;
+}
+
+int edit_snapshot_create(struct edit *ed, const struct snapshot_new *n, struct error *e)
+{
+	unsigned bits = 0;
+	if (check_names(ed, n, e) < 0)
+		return -1;
+	int rc = try_to_create(ed, n, &bits, e);
+	if (rc > 0 && n->widen)
+		rc = edit_set_refcount_bits(ed, bits, e) < 0 ? -1 : try_to_create(ed, n, &bits, e);
+	return rc == 0 ? 0 : -1;
 }

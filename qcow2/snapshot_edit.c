@@ -4,22 +4,12 @@
  */
 #include "qcow2/snapshot_edit.h"
 
-/* The file has all that is in memory, drops included, and memory has nothing. */
-static int settle(struct edit *ed, struct error *e)
-{
-	ed->unflushed = true;
-	if (edit_commit(ed, e) < 0 || edit_write_refblocks(ed, e) < 0)
-		return -1;
-	tables_forget_all(ed);
-	return 0;
-}
-
 int snapshot_edit_begin(struct snapshot_edit *s, struct edit *ed, unsigned threads, struct error *e)
 {
 	*s = (struct snapshot_edit){.ed = ed};
 	if (ed->has_data_file)
 		return err_set(e, ERR_UNSUPPORTED, "an image with an external data file has no internal snapshots");
-	if (settle(ed, e) < 0)
+	if (edit_settle(ed, e) < 0)
 		return -1;
 	/* Its cluster may be given up. */
 	ed->packed_at = 0;
@@ -66,7 +56,7 @@ int snapshot_edit_copy_l1(struct snapshot_edit *s, uint64_t from, uint32_t entri
 
 int snapshot_edit_settle(struct snapshot_edit *s, struct error *e)
 {
-	return settle(s->ed, e) < 0 ? -1 : trees_reload(&s->trees, e);
+	return edit_settle(s->ed, e) < 0 ? -1 : trees_reload(&s->trees, e);
 }
 
 void snapshot_edit_undo(struct snapshot_edit *s)
@@ -98,7 +88,7 @@ int snapshot_edit_try(struct snapshot_edit *s, struct sweep_result *r, struct er
 int snapshot_edit_finish(struct snapshot_edit *s, struct error *e)
 {
 	struct edit *ed = s->ed;
-	if (settle(ed, e) < 0)
+	if (edit_settle(ed, e) < 0)
 		return -1;
 	if (edit_reload(ed, e) < 0) {
 		ed->broken = true;
