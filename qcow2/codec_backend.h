@@ -24,6 +24,22 @@ struct codec {
 	bool has_level;
 };
 
+/* Bytes in short runs all over a cluster. */
+struct codec_sample {
+	uint64_t bytes;
+	uint64_t high;    /* how many of them are above 127 */
+	uint64_t squares; /* the sum over all values of the square of how often it occurs */
+};
+
+/* False, and all is 0, for less than 32 KiB. */
+bool codec_sample(struct codec_sample *s, const uint8_t *p, size_t len);
+
+/* The squares, compared with those of bytes that are all equally frequent: from 1 on, in percent. */
+static inline uint64_t codec_sample_unevenness(const struct codec_sample *s)
+{
+	return s->bytes < 2 ? 0 : (s->squares - s->bytes) * 25600 / (s->bytes * (s->bytes - 1));
+}
+
 int codec_deflate_new(struct codec **out, struct error *e);
 int codec_zstd_new(struct codec **out, struct error *e);
 

@@ -10,7 +10,7 @@
 struct deflate_isal {
 	struct isal_zstream stream;
 	unsigned window_bits;
-	uint8_t level_buf[ISAL_DEF_LVL1_MEDIUM];
+	uint8_t level_buf[ISAL_DEF_LVL1_LARGE];
 };
 
 /* ISA-L returns with the upper halves of the vector registers in use. On some processors every SSE instruction after that

@@ -270,6 +270,25 @@ START_TEST(sizes_are_as_expected)
 }
 END_TEST
 
+/* The fastest deflate passes over what looks random in a sample, and only over that. */
+START_TEST(fastest_takes_no_time_for_what_looks_random)
+{
+	for (size_t len = 16384; len <= MAX; len *= 2) {
+		struct codec *c = codec_make(CODEC_DEFLATE, (uint32_t)len, CODEC_FASTEST, false);
+		fill_random(plain, len);
+		ck_assert_uint_eq(codec_compress(c, plain, len, packed, len - 1), 0);
+		memset(plain + len / 2, 0, len / 16);
+		size_t n = codec_compress(c, plain, len, packed, len - 1);
+		ck_assert(n > 0 && n < len - len / 20);
+		for (size_t i = 0; i < len; i++) /* as even as random bytes are */
+			plain[i] = (uint8_t)i;
+		n = codec_compress(c, plain, len, packed, len - 1);
+		ck_assert(n > 0 && n < len / 20);
+		codec_free(c);
+	}
+}
+END_TEST
+
 /* The same bytes, whatever went through the codec before, and from another codec. */
 static void check_determinism(enum codec_id id, int level, bool small_window)
 {
@@ -501,6 +520,7 @@ Suite *suite_codec(void)
 	tcase_add_loop_test(t, zstd_comes_back, CODEC_FASTEST, CODEC_ZSTD_MAX_LEVEL + 1);
 	tcase_add_test(t, random_shapes_come_back);
 	tcase_add_test(t, sizes_are_as_expected);
+	tcase_add_test(t, fastest_takes_no_time_for_what_looks_random);
 	tcase_add_test(t, output_depends_on_input_only);
 	tcase_add_test(t, levels_have_limits);
 	tcase_add_test(t, truncated_and_broken_streams);
