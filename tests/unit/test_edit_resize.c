@@ -221,14 +221,34 @@ struct expectation {
 	unsigned judged;
 };
 
+/* What a crash left behind the end must not show when the disk grows again. */
+static void grow_again(const struct subject *s, struct io *file, const struct state *shown, const char *what)
+{
+	struct state want = {calloc(1, LARGEST), LARGEST};
+	struct subject t = {.backing = s->backing};
+	struct io *copy;
+	struct error e;
+	memcpy(want.bytes, shown->bytes, shown->size);
+	must(io_memory_new(&copy, io_memory_bytes(file), file->size, "copy", &e), &e);
+	reopen(&t, copy);
+	must(edit_resize(t.ed, LARGEST, PREALLOC_OFF, &e) || edit_close(t.ed, &e), &e);
+	const char *wrong = shows(copy, s->backing, -1, &want);
+	if (wrong)
+		ck_abort_msg("%s, then grown: %s", what, wrong);
+	chain_close(t.chain);
+	free(want.bytes);
+}
+
 static void judge(void *ctx, struct io *file, const char *what)
 {
 	struct expectation *x = ctx;
 	struct image_view v;
 	image_view_open_crashed(&v, io_memory_bytes(file), file->size);
 	image_view_close(&v);
-	if (shows(file, x->s->backing, -1, &x->before) && shows(file, x->s->backing, -1, &x->s->disk))
+	bool is_old = !shows(file, x->s->backing, -1, &x->before);
+	if (!is_old && shows(file, x->s->backing, -1, &x->s->disk))
 		ck_abort_msg("%s: the disk is neither old nor new", what);
+	grow_again(x->s, file, is_old ? &x->before : &x->s->disk, what);
 	if (x->s->snapshot.size && shows(file, x->s->backing, 0, &x->s->snapshot))
 		ck_abort_msg("%s: the snapshot is another one", what);
 	x->judged++;
