@@ -87,6 +87,14 @@ void model_add(struct model *s)
 	struct state *t = &s->snapshots[s->count++];
 	snprintf(t->name, sizeof t->name, "s%u", ++s->named);
 	t->bytes = copy_of(s->disk, s->kind.size);
+	t->size = s->kind.size;
+}
+
+void model_go_back(struct model *s, unsigned index)
+{
+	free(s->disk);
+	s->kind.size = s->snapshots[index].size;
+	s->disk = copy_of(s->snapshots[index].bytes, s->kind.size);
 }
 
 void model_remove(struct model *s, unsigned index)
@@ -116,7 +124,7 @@ int model_apply(struct model *s, unsigned index, unsigned threads, struct error 
 {
 	if (edit_snapshot_apply(s->ed, index, threads, e) < 0)
 		return -1;
-	memcpy(s->disk, s->snapshots[index].bytes, s->kind.size);
+	model_go_back(s, index);
 	return 0;
 }
 
@@ -125,6 +133,18 @@ int model_delete(struct model *s, unsigned index, unsigned threads, struct error
 	if (edit_snapshot_delete(s->ed, index, threads, e) < 0)
 		return -1;
 	model_remove(s, index);
+	return 0;
+}
+
+int model_resize(struct model *s, uint32_t size, struct error *e)
+{
+	if (edit_resize(s->ed, size, PREALLOC_OFF, e) < 0)
+		return -1;
+	s->disk = realloc(s->disk, size);
+	NEED(s->disk);
+	if (size > s->kind.size)
+		memset(s->disk + s->kind.size, 0, size - s->kind.size);
+	s->kind.size = size;
 	return 0;
 }
 
@@ -167,18 +187,17 @@ void model_expect(struct model *s)
 	image_view_close(&v);
 	ck_assert_ptr_null(shows(s->fault, -1, s->disk, s->kind.size));
 	for (unsigned i = 0; i < s->count; i++) {
-		const char *wrong = shows(s->fault, (int)i, s->snapshots[i].bytes, s->kind.size);
+		const char *wrong = shows(s->fault, (int)i, s->snapshots[i].bytes, s->snapshots[i].size);
 		ck_assert_msg(!wrong, "snapshot %s: %s", s->snapshots[i].name, wrong);
 	}
 	must(edit_open(&s->ed, &s->chain->layers[0], NULL, &e), &e);
 }
 
-static bool is_state(struct io *file, int snapshot, const struct state *states, unsigned count, const char *name,
-	uint32_t size)
+static bool is_state(struct io *file, int snapshot, const struct state *states, unsigned count, const char *name)
 {
 	for (unsigned i = 0; i < count; i++)
 		if (strcmp(states[i].name, name) == 0)
-			return !shows(file, snapshot, states[i].bytes, size);
+			return !shows(file, snapshot, states[i].bytes, states[i].size);
 	return false;
 }
 
@@ -188,18 +207,18 @@ void model_judge(void *ctx, struct io *file, const char *what)
 	struct image_view v;
 	struct error e;
 	struct qcow2 *q;
-	const uint32_t size = x->kind->size;
 	image_view_open_crashed(&v, io_memory_bytes(file), file->size);
 	image_view_close(&v);
-	if (shows(file, -1, x->before->disk, size) && shows(file, -1, x->after->disk, size))
+	if (shows(file, -1, x->before->disk, x->before->kind.size) &&
+		shows(file, -1, x->after->disk, x->after->kind.size))
 		ck_abort_msg("%s: the disk is neither old nor new", what);
 	must(qcow2_open(&q, file, 0, &e), &e);
 	const unsigned count = q->snapshot_count;
 	if (count != x->before->count && count != x->after->count)
 		ck_abort_msg("%s: %u snapshots", what, count);
 	for (unsigned i = 0; i < count; i++)
-		if (!is_state(file, (int)i, x->before->snapshots, x->before->count, q->snapshots[i].name, size) &&
-			!is_state(file, (int)i, x->after->snapshots, x->after->count, q->snapshots[i].name, size))
+		if (!is_state(file, (int)i, x->before->snapshots, x->before->count, q->snapshots[i].name) &&
+			!is_state(file, (int)i, x->after->snapshots, x->after->count, q->snapshots[i].name))
 			ck_abort_msg("%s: snapshot %s is neither old nor new", what, q->snapshots[i].name);
 	qcow2_close(q);
 	x->judged++;
@@ -211,7 +230,7 @@ void model_remember(struct model *to, const struct model *s)
 	*to = *s;
 	to->disk = copy_of(s->disk, s->kind.size);
 	for (unsigned i = 0; i < s->count; i++)
-		to->snapshots[i].bytes = copy_of(s->snapshots[i].bytes, s->kind.size);
+		to->snapshots[i].bytes = copy_of(s->snapshots[i].bytes, s->snapshots[i].size);
 }
 
 void model_forget(struct model *s)

@@ -22,9 +22,10 @@ struct kind {
 struct state { /* what a snapshot, or the disk, shows */
 	char name[16];
 	uint8_t *bytes;
+	uint32_t size;
 };
 struct model {
-	struct kind kind;
+	struct kind kind; /* its size is the disk's now */
 	struct chain *chain;
 	struct io *fault;
 	struct edit *ed;
@@ -35,7 +36,6 @@ struct model {
 };
 
 struct expectation {
-	const struct kind *kind;
 	const struct model *before, *after;
 	unsigned judged;
 };
@@ -54,11 +54,13 @@ void model_free(struct model *s);
 void model_write(struct model *s);
 /* In the model alone. */
 void model_add(struct model *s);
+void model_go_back(struct model *s, unsigned index);
 void model_remove(struct model *s, unsigned index);
 /* Both in the image and in the model, if the image could. */
 int model_create(struct model *s, unsigned threads, struct error *e);
 int model_apply(struct model *s, unsigned index, unsigned threads, struct error *e);
 int model_delete(struct model *s, unsigned index, unsigned threads, struct error *e);
+int model_resize(struct model *s, uint32_t size, struct error *e);
 /* Closes and opens the editor again; in between the file has all states, and every count and flag is right. */
 void model_expect(struct model *s);
 /* A copy of what the model says, without the image. */

@@ -35,6 +35,8 @@ START_TEST(random_operations_keep_every_state)
 				must(model_apply(&s, (unsigned)model_random(&s, s.count), threads, &e), &e);
 			else if (what == 2 && s.count)
 				must(model_delete(&s, (unsigned)model_random(&s, s.count), threads, &e), &e);
+			else if (what == 3)
+				must(model_resize(&s, 512 * (1 + (uint32_t)model_random(&s, DISK / 256)), &e), &e);
 			else
 				model_write(&s);
 			if (i % 10 == 9)
@@ -75,12 +77,13 @@ START_TEST(a_snapshot_that_cannot_be_counted_changes_nothing)
 END_TEST
 
 struct step {
-	enum { CREATE, APPLY, DELETE, WRITES } what;
+	enum { CREATE, APPLY, DELETE, WRITES, RESIZE } what;
 	unsigned index;
 };
 /* Every operation with every kind of sharing: the sequence of old that finds bits that were not cleared, then more. */
 static const struct step steps[] = {{WRITES, 12}, {CREATE, 0}, {CREATE, 0}, {WRITES, 12}, {DELETE, 0}, {APPLY, 0},
-	{WRITES, 6}, {CREATE, 0}, {APPLY, 0}, {DELETE, 1}, {WRITES, 4}, {DELETE, 0}, {WRITES, 4}};
+	{WRITES, 6}, {RESIZE, 260}, {WRITES, 6}, {CREATE, 0}, {APPLY, 0}, {DELETE, 1}, {WRITES, 4}, {DELETE, 0},
+	{WRITES, 4}};
 
 static int do_step(struct model *s, const struct step *step, struct error *e)
 {
@@ -91,6 +94,8 @@ static int do_step(struct model *s, const struct step *step, struct error *e)
 		return model_apply(s, step->index, 0, e);
 	case DELETE:
 		return model_delete(s, step->index, 0, e);
+	case RESIZE:
+		return model_resize(s, 512 * step->index, e) < 0 ? -1 : edit_flush(s->ed, e);
 	case WRITES:
 		for (unsigned i = 0; i < step->index; i++)
 			model_write(s);
@@ -105,9 +110,9 @@ START_TEST(a_crash_leaves_each_state_old_or_new)
 	struct error e;
 	model_open(&s, &kinds[_i], 7 + (uint64_t)_i);
 	for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-		struct expectation x = {.kind = &kinds[_i], .before = &before, .after = &s};
+		struct expectation x = {.before = &before, .after = &s};
 		size_t count;
-		if (steps[i].what == WRITES) {
+		if (steps[i].what >= WRITES) {
 			must(do_step(&s, &steps[i], &e), &e);
 			continue;
 		}
@@ -139,7 +144,7 @@ START_TEST(refcounts_become_wider_and_narrower)
 	for (unsigned i = 0; i < 12; i++)
 		model_write(&s);
 	for (unsigned bits = 1; bits <= 64; bits = bits < 64 ? bits * 2 : 128) {
-		struct expectation x = {.kind = &kinds[_i], .before = &before, .after = &s};
+		struct expectation x = {.before = &before, .after = &s};
 		uint8_t *start;
 		size_t count;
 		if (s.kind.version < 3 && bits != 16) {
@@ -178,7 +183,7 @@ static void after_step(struct model *s, const struct step *step)
 	if (step->what == CREATE)
 		model_add(s);
 	else if (step->what == APPLY)
-		memcpy(s->disk, s->snapshots[step->index].bytes, s->kind.size);
+		model_go_back(s, step->index);
 	else
 		model_remove(s, step->index);
 }
@@ -188,7 +193,7 @@ static bool with_fault(const struct model *model, const uint8_t *start, size_t l
 	enum fault_op op, unsigned k)
 {
 	struct model s, after;
-	struct expectation x = {.kind = &model->kind, .before = model, .after = &after};
+	struct expectation x = {.before = model, .after = &after};
 	struct error e, unsaid;
 	struct io *file;
 	model_remember(&s, model);
@@ -222,9 +227,9 @@ START_TEST(a_fault_leaves_each_state_old_or_new)
 		const size_t len = (size_t)s.fault->size;
 		AUTO_FREE uint8_t *start = malloc(len);
 		must(io_read(s.fault, start, len, 0, &e), &e);
-		for (unsigned k = 1; steps[i].what != WRITES && with_fault(&s, start, len, &steps[i], FAULT_WRITE, k);)
+		for (unsigned k = 1; steps[i].what < WRITES && with_fault(&s, start, len, &steps[i], FAULT_WRITE, k);)
 			k++;
-		for (unsigned k = 1; steps[i].what != WRITES && with_fault(&s, start, len, &steps[i], FAULT_FLUSH, k);)
+		for (unsigned k = 1; steps[i].what < WRITES && with_fault(&s, start, len, &steps[i], FAULT_FLUSH, k);)
 			k++;
 		must(do_step(&s, &steps[i], &e), &e);
 	}
