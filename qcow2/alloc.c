@@ -63,23 +63,50 @@ static int find_free(struct edit *ed, struct search *s, struct error *e)
 	return 0;
 }
 
+/* A run may be longer than what one block counts. The blocks that it needs must not cut it in pieces for ever, so
+ * they go to the lowest free cluster: 1 = it was made, 0 = there was one. */
+static int make_block_apart(struct edit *ed, uint64_t host, struct error *e)
+{
+	struct search s = {.at = ed->free_cursor >> ed->g.cluster_bits, .want = 1, .lowest = UINT64_MAX};
+	uint64_t block = geometry_reftable_index(&ed->g, host);
+	struct table *t;
+
+	if (block >= ed->reftable_entries)
+		return alloc_grow_table(ed, host, e) ? -1 : 1;
+	if (ed->reftable[block])
+		return 0;
+	if (find_free(ed, &s, e) || refblock_make(ed, host, s.first << ed->g.cluster_bits, &t, e))
+		return -1;
+	table_put(t);
+	return 1;
+}
+
+static int make_block(struct edit *ed, uint64_t host, struct error *e)
+{
+	struct table *t;
+	bool made;
+
+	if (refblock_for_write(ed, host, &t, &made, e))
+		return -1;
+	table_put(t);
+	return made;
+}
+
 /* Counts the run: 0 done, 1 a refcount block had to be made first and may lie in it. */
 static int take(struct edit *ed, const struct search *s, struct error *e)
 {
 	uint64_t bits = ed->g.cluster_bits, mask = (1ull << ed->g.refblock_bits) - 1;
-	struct table *t;
-	bool made;
 
 	if ((s->first + s->n) << bits > ENTRY_OFFSET_MASK)
 		return err_set(e, ERR_LIMIT, "%s: the file would be longer than its tables can tell", ed->file->name);
 	if (bits_any(&ed->metadata, s->first, s->n))
 		return edit_mark_corrupt(ed, s->first << bits, "metadata with a refcount of 0", e);
 	for (uint64_t c = s->first; c < s->first + s->n; c = (c | mask) + 1) {
-		if (refblock_for_write(ed, c << bits, &t, &made, e))
-			return -1;
-		table_put(t);
+		bool apart = s->all && s->n > 1;
+		int made = apart ? make_block_apart(ed, c << bits, e) : make_block(ed, c << bits, e);
+
 		if (made)
-			return 1;
+			return made;
 	}
 	for (uint64_t c = s->first; c < s->first + s->n; c++) {
 		int full = refs_add(ed, c << bits, e);

@@ -134,6 +134,8 @@ int refs_drop_now(struct edit *ed, struct error *e);
 /* The refcount block of `host`, made when it is missing: *made, and then free clusters have to be looked for again, since the
  * block took one. Pinned. */
 int refblock_for_write(struct edit *ed, uint64_t host, struct table **out, bool *made, struct error *e);
+/* The missing refcount block of `host`, in the free cluster `at`; where that has none either, its own instead. Pinned. */
+int refblock_make(struct edit *ed, uint64_t host, uint64_t at, struct table **out, struct error *e);
 
 /* ---- allocation (qcow2/alloc.c, alloc_grow.c) ---- */
 

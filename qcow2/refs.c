@@ -38,16 +38,8 @@ int refs_get(struct edit *ed, uint64_t host, uint64_t *count, struct error *e)
 	return 0;
 }
 
-static int make_refblock(struct edit *ed, uint64_t host, struct table **out, struct error *e)
+static void set_reftable(struct edit *ed, uint64_t i, uint64_t host)
 {
-	uint64_t i = geometry_reftable_index(&ed->g, host);
-
-	if (bits_any(&ed->metadata, host >> ed->g.cluster_bits, 1))
-		return edit_mark_corrupt(ed, host, "metadata without a refcount", e);
-	if (table_new(ed, TABLE_REFBLOCK, host, out, e))
-		return -1;
-	/* It counts itself. */
-	put_count(ed, *out, geometry_refblock_index(&ed->g, host), 1);
 	if (ed->reftable_dirty_from == ed->reftable_dirty_to) {
 		ed->reftable_dirty_from = i;
 		ed->reftable_dirty_to = i + 1;
@@ -55,7 +47,30 @@ static int make_refblock(struct edit *ed, uint64_t host, struct table **out, str
 	ed->reftable_dirty_from = min_u64(ed->reftable_dirty_from, i);
 	ed->reftable_dirty_to = max_u64(ed->reftable_dirty_to, i + 1);
 	ed->reftable[i] = host;
-	return edit_add_metadata(ed, host, ed->g.cluster_size, e);
+}
+
+int refblock_make(struct edit *ed, uint64_t host, uint64_t at, struct table **out, struct error *e)
+{
+	bool counts_itself = !refblock_host(ed, at);
+	int full;
+
+	if (bits_any(&ed->metadata, at >> ed->g.cluster_bits, 1))
+		return edit_mark_corrupt(ed, at, "metadata without a refcount", e);
+	if (table_new(ed, TABLE_REFBLOCK, at, out, e))
+		return -1;
+	if (counts_itself) {
+		put_count(ed, *out, geometry_refblock_index(&ed->g, at), 1);
+		host = at;
+	} else {
+		full = refs_add(ed, at, e);
+		if (full) {
+			table_put(*out);
+			table_forget(ed, at);
+			return full < 0 ? -1 : err_set(e, ERR_CORRUPT, "refcount of a free cluster is full");
+		}
+	}
+	set_reftable(ed, geometry_reftable_index(&ed->g, host), at);
+	return edit_add_metadata(ed, at, ed->g.cluster_size, e);
 }
 
 int refblock_for_write(struct edit *ed, uint64_t host, struct table **out, bool *made, struct error *e)
@@ -72,7 +87,7 @@ int refblock_for_write(struct edit *ed, uint64_t host, struct table **out, bool 
 	if (block)
 		return table_get(ed, TABLE_REFBLOCK, block, out, e);
 	*made = true;
-	return make_refblock(ed, host, out, e);
+	return refblock_make(ed, host, host, out, e);
 }
 
 int refs_add(struct edit *ed, uint64_t host, struct error *e)

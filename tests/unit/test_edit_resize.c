@@ -22,6 +22,7 @@ static const struct kind kinds[] = {
 	{512, 16, 3, false, false},
 	{512, 16, 3, false, true},
 	{512, 1, 3, false, false},
+	{512, 64, 3, false, false},
 	{4096, 16, 2, false, false},
 	{4096, 16, 2, false, true},
 	{4096, 64, 3, false, true},
@@ -352,11 +353,36 @@ START_TEST(a_fault_leaves_the_old_size_or_the_new)
 }
 END_TEST
 
+/* An L1 table of many more clusters than one refcount block counts. */
+START_TEST(tables_longer_than_a_refblock_counts)
+{
+	static const struct kind narrow = {512, 64, 3, false, false};
+	static const uint64_t wide[] = {300 << 20, 100 << 20, 2ull << 30};
+	struct subject s;
+	struct error e;
+	subject_open(&s, &narrow, 3);
+	for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
+		uint8_t byte = (uint8_t)i + 1;
+		must(edit_resize(s.ed, wide[i], PREALLOC_OFF, &e), &e);
+		must(edit_write(s.ed, &byte, 1, wide[i] - 1, &e) || edit_flush(s.ed, &e), &e);
+	}
+	/* and one of so many clusters in a row */
+	must(edit_resize(s.ed, wide[2] + (4 << 20), PREALLOC_METADATA, &e), &e);
+	must(edit_close(s.ed, &e), &e);
+	AUTO_FREE uint8_t *bytes = malloc(s.fault->size);
+	struct image_view v;
+	must(io_read(s.fault, bytes, s.fault->size, 0, &e), &e);
+	image_view_open(&v, bytes, s.fault->size);
+	image_view_close(&v);
+	subject_free(&s);
+}
+END_TEST
+
 START_TEST(what_cannot_be_is_refused_untouched)
 {
 	struct subject s;
 	struct error e;
-	subject_open(&s, &kinds[3], 1);
+	subject_open(&s, &kinds[4], 1);
 	take_snapshot(&s);
 	expect_all(&s);
 	io_fault_forget(s.fault);
@@ -382,6 +408,7 @@ Suite *suite_edit_resize(void)
 	tcase_add_loop_test(t, what_was_cut_off_stays_away, 0, n);
 	tcase_add_loop_test(t, a_crash_leaves_the_old_size_or_the_new, 0, n);
 	tcase_add_loop_test(t, a_fault_leaves_the_old_size_or_the_new, 0, n);
+	tcase_add_test(t, tables_longer_than_a_refblock_counts);
 	tcase_add_test(t, what_cannot_be_is_refused_untouched);
 	suite_add_tcase(s, t);
 	return s;
