@@ -98,6 +98,16 @@ static int refuse(const struct cli *c, const struct rebase_args *a, const struct
 	return 0;
 }
 
+/* chain_open begins with the name of the file; that of the new backing file has been said. */
+static const char *without_name(const char *message, const char *path)
+{
+	static const char begin[] = "Could not open '";
+	size_t len = strlen(begin), n = strlen(path);
+	bool is = strncmp(message, begin, len) == 0 && strncmp(message + len, path, n) == 0 &&
+		  strncmp(message + len + n, "': ", 3) == 0;
+	return is ? message + len + n + 3 : message;
+}
+
 /* The new backing file, whose name counts from the image's folder. */
 static int open_onto(const struct cli *c, const struct rebase_args *a, const struct chain *image, struct chain **onto)
 {
@@ -110,7 +120,7 @@ static int open_onto(const struct cli *c, const struct rebase_args *a, const str
 	if (cli_source_opts(c, &a->onto, path, NULL, &opts) < 0)
 		return 1;
 	if (chain_open(onto, path, &opts, &e) < 0)
-		return cli_error(c, "Could not open new backing file '%s': %s", a->backing, e.msg);
+		return cli_error(c, "Could not open new backing file '%s': %s", a->backing, without_name(e.msg, path));
 	if (chain_find_file(*onto, image->layers[0].path) >= 0)
 		return cli_error(c, "Could not open new backing file '%s': it leads back to '%s'", a->backing, a->name);
 	return 0;
