@@ -51,6 +51,12 @@ def in_place(key, source, arguments, shows):
     return Job(key, source, "tmpfs", {"": arguments}, {"": arguments}, "qcow2", rounds=5, changes=(0, -1), shows=shows)
 
 
+def repair(key, source, what):
+    """Nothing is left to repair afterwards, as a status of 0 tells."""
+    arguments = ["check", "-q", "-f", "qcow2", "-r", what, "SRC"]
+    return Job(key, source, "tmpfs", {"": arguments}, {"": arguments}, "qcow2", rounds=3, changes=(0,))
+
+
 DIRECT = ("-t", "none", "-T", "none")
 JOBS = [
     convert("zlib-raw", "zlib", "tmpfs", "raw"),
@@ -65,6 +71,7 @@ JOBS = [
     reflink("xfs", "raw"), reflink("xfs", "qcow2"), reflink("btrfs", "raw"), reflink("btrfs", "qcow2"),
     both("info", "large", ["info", "--output=json", "SRC"], rounds=21),
     both("check", "large", ["check", "-f", "qcow2", "SRC"]),
+    repair("repair-leaked", "leaked", "leaks"), repair("repair-corrupted", "corrupted", "all"),
     both("map", "large", ["map", "--output=json", "-f", "qcow2", "SRC"]),
     both("measure", "large", ["measure", "-O", "qcow2", "-f", "qcow2", "SRC"]),
     Job("diff", "states", "disk", {"": ["diff", "--from", "s1", "--to", "s2", "--json", "SRC"]}, {},
@@ -112,6 +119,8 @@ TARGETS = [
     Target("the same against `-C`", "btrfs-qcow2", 1, peer="-C"),
     Target("`info`, 1 TiB preallocated metadata", "info", 1),
     Target("`check` of it", "check", 4),
+    Target("`check -r leaks` of it, 1 % leaked, tmpfs", "repair-leaked", 4),
+    Target("`check -r all` of it, 1 % of refcounts and of COPIED bits wrong, tmpfs", "repair-corrupted", 4),
     Target("`map --output=json` of it", "map", 4),
     Target("`measure` of it", "measure", 4),
     Target("`diff` of two snapshots of it, 1 % changed, against reading their tables", "diff", 0.5, against="plain reading"),

@@ -139,7 +139,7 @@ class Cache:
             raise SystemExit(f"the source image {name} could not be made")
         return make()
 
-    def once(self, name, make):
+    def once(self, name, make, sound=True):
         path = self.path(name)
         if not os.path.exists(path):
             print(f"  making {name} ...", flush=True)
@@ -147,7 +147,8 @@ class Cache:
             if os.path.exists(temporary):
                 os.unlink(temporary)
             make(temporary)
-            run(self.qemu_img, "check", "-q", "-f", "qcow2", temporary)
+            if sound:
+                run(self.qemu_img, "check", "-q", "-f", "qcow2", temporary)
             os.rename(temporary, path)
         return path
 
@@ -221,6 +222,37 @@ class Cache:
     def make_large(self):
         return [self.once("large.qcow2", lambda t: run(self.qemu_img, "create", "-q", "-f", "qcow2", "-o",
                                                        "preallocation=metadata", t, str(self.plan.large)))]
+
+    def damaged_large(self, name, damage):
+        """The same, damaged: damage(file, clusters, entry, refcount) with the host offsets of a guest cluster's L2 entry and of a host
+        cluster's refcount."""
+        def make(temporary):
+            run("cp", "--sparse=always", self.make_large()[0], temporary)
+            with open(temporary, "r+b", buffering=0) as file:
+                size, _, l1_entries, l1_at, table_at = struct.unpack(">QIIQQ", os.pread(file.fileno(), 32, 24))
+                tables = [x & ~(1 << 63) for x in struct.unpack(f">{l1_entries}Q", os.pread(file.fileno(), l1_entries * 8, l1_at))]
+                blocks = struct.unpack(f">{CLUSTER // 8}Q", os.pread(file.fileno(), CLUSTER, table_at))
+                damage(file.fileno(), size // CLUSTER, lambda n: tables[n // 8192] + n % 8192 * 8,
+                       lambda n: blocks[n // 32768] + n % 32768 * 2)
+        return [self.once(name, make, sound=False)]
+
+    def make_leaked(self):
+        """One cluster in a hundred is referred to no more."""
+        def damage(file, clusters, entry, _):
+            for n in random.Random(10).sample(range(clusters), clusters // 100):
+                os.pwrite(file, bytes(8), entry(n))
+        return self.damaged_large("leaked.qcow2", damage)
+
+    def make_corrupted(self):
+        """One refcount in a hundred is 0 or 2, one COPIED bit in a hundred is missing."""
+        def damage(file, clusters, entry, refcount):
+            rng = random.Random(11)
+            for n in rng.sample(range(clusters), clusters // 100):
+                os.pwrite(file, struct.pack(">H", rng.randrange(2) * 2), refcount(n))
+            for n in rng.sample(range(clusters), clusters // 100):
+                old = os.pread(file, 1, entry(n))[0]
+                os.pwrite(file, bytes([old & 0x7F]), entry(n))
+        return self.damaged_large("corrupted.qcow2", damage)
 
     def make_states(self):
         """The same with two snapshots, between which one cluster in a hundred was written to."""

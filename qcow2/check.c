@@ -27,6 +27,13 @@ bool check_in_file(const struct check *c, uint64_t host, uint64_t bytes)
 	return !add_overflows(host, bytes, &end) && (end <= c->file_bytes || end - c->file_bytes < c->g->cluster_size);
 }
 
+uint64_t check_part_in_file(const struct check *c, uint64_t host, uint64_t bytes)
+{
+	if (check_in_file(c, host, bytes))
+		return bytes;
+	return host < c->file_bytes ? c->file_bytes - host : 0;
+}
+
 int check_refer(struct check *c, uint64_t host, uint64_t bytes, uint64_t guest, struct error *e)
 {
 	const unsigned bits = c->g->cluster_bits;
@@ -36,7 +43,10 @@ int check_refer(struct check *c, uint64_t host, uint64_t bytes, uint64_t guest, 
 		if (c->repair)
 			c->repair->beyond = min_u64(c->repair->beyond, max_u64(host, c->file_bytes) >> bits);
 		check_found(c, FOUND_BEYOND_END, (struct place){host, guest}, host, bytes, 0);
-		return 0;
+		/* What of it is in the file can be read, so a repair must not free it. */
+		bytes = check_part_in_file(c, host, bytes);
+		if (!c->repair || bytes == 0)
+			return 0;
 	}
 	uint64_t first = host >> bits, after = ((host + bytes - 1) >> bits) + 1;
 	c->counts.clusters = max_u64(c->counts.clusters, after);

@@ -80,8 +80,11 @@ static int scan_compressed(struct scan *s, uint32_t i, uint64_t raw, uint64_t bi
 	raw &= ~ENTRY_COPIED;
 	if (j->check->data_file)
 		return job_note(j, FOUND_COMPRESSED_DATA_FILE, i, raw, i, e);
-	if (bitmap)
-		return job_note(j, FOUND_COMPRESSED_BITMAP, i, raw, i, e);
+	if (bitmap && job_note(j, FOUND_COMPRESSED_BITMAP, i, raw, i, e) < 0)
+		return -1;
+	/* It counts as nothing, as in QEMU. But it can be read, so a repair must not free its clusters. */
+	if (bitmap && !j->check->repair)
+		return 0;
 	j->allocated++;
 	j->compressed++;
 	j->fragmented++; /* by nature */

@@ -130,12 +130,10 @@ int job_note(struct check_job *j, uint32_t code, uint64_t a, uint64_t b, uint32_
 struct repair {
 	enum repair_mode mode;
 	struct qcow2 *q;
-	bool rebuild;         /* the refcount structure cannot be made right where it is */
-	bool overflow;        /* some cluster has more references than its refcount can hold */
-	bool copied;          /* COPIED bits may be put right */
-	struct counts tables; /* references to clusters as L2 tables: such a one must have no other */
-	bool counted;         /* all references are counted */
-	uint64_t broken;      /* corruptions found that a rebuild does away with */
+	bool rebuild;    /* the refcount structure cannot be made right where it is */
+	bool overflow;   /* some cluster has more references than its refcount can hold */
+	bool copied;     /* COPIED bits may be put right */
+	uint64_t broken; /* corruptions found that a rebuild does away with */
 	uint64_t
 		beyond; /* the lowest cluster behind the file's end that something refers to: the file must not grow over it */
 	struct area { /* clusters of tables that no entry of another may be written into, sorted */
@@ -227,6 +225,8 @@ int check_stored(struct check *c, struct stored_cache *cache, uint64_t cluster, 
 int check_collect(struct check *c, struct error *e);
 /* Whether check_refer would count them, all. */
 bool check_in_file(const struct check *c, uint64_t host, uint64_t bytes);
+/* How many of the bytes a repair counts: all, or those before the end of the file. */
+uint64_t check_part_in_file(const struct check *c, uint64_t host, uint64_t bytes);
 /* Findings about the snapshot table itself. */
 void check_snapshot_table(struct check *c);
 
@@ -239,9 +239,7 @@ static inline bool repair_is(const struct check *c, enum repair_mode mode)
 /* Changes the L2 entry at `host` to (entry & keep) | set. 1 done, 0 not allowed: there is another table (qcow2/repair_entry.c). */
 enum { REPAIR_WAS_RIGHT = 2 }; /* done before, by another way to the same table */
 int repair_entry(struct check *c, uint64_t host, uint64_t keep, uint64_t set, struct error *e);
-/* The cluster at `host` was referred to as an L2 table. */
-int repair_note_table(struct check *c, uint64_t host, struct error *e);
-/* Whether the L2 table at `host` may be written to: it lies in the file, and nothing else does there. */
+/* Whether the L2 table at `host` may be written to: it lies in the file and no other kind of table does there. */
 bool repair_table_allowed(const struct check *c, uint64_t host);
 /* Writes the sectors of [from, to) of it. */
 int repair_table(struct check *c, uint64_t host, const uint8_t *bytes, size_t from, size_t to, struct error *e);

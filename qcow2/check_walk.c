@@ -83,7 +83,7 @@ static int apply_clusters(struct check *c, const struct event *v, uint64_t guest
 static int apply_table(struct check *c, uint64_t host, uint64_t guest, struct error *e)
 {
 	const struct event v = {.a = host, .b = 1};
-	if (apply_clusters(c, &v, guest, e) < 0 || (c->repair && repair_note_table(c, host, e) < 0))
+	if (apply_clusters(c, &v, guest, e) < 0)
 		return -1;
 	if (counts_get(&c->counts, host >> c->g->cluster_bits) <= c->walks)
 		return 0;

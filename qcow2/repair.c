@@ -25,7 +25,6 @@ static int collect(struct check *c, struct error *e)
 	struct repair *r = c->repair;
 	if (check_reftable_load(c, e) < 0 || repair_fix_areas(c, e) < 0 || check_collect(c, e) < 0)
 		return -1;
-	r->counted = true;
 	if (c->reftable_entries && !check_in_file(c, c->q->h.reftable_offset, c->reftable_entries * 8))
 		r->broken++; /* found by check_refer */
 	if (c->reftable_entries && !reftable_alone(c))
@@ -106,11 +105,8 @@ int qcow2_repair(struct layer *l, enum repair_mode mode, const struct check_opts
 	int rc = check_begin(&c, l, opts, out, e);
 	c.repair = &r;
 	if (rc == 0)
-		rc = check_counts_begin(&c, &r.tables, e);
-	if (rc == 0)
 		rc = repair_steps(&c, e);
 	check_end(&c);
-	counts_free(&r.tables);
 	free(r.fixed);
 	return rc < 0 ? err_prefix(e, "%s", l->file->name) : 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Entries of L1 and L2 tables that a repair changes, FORMAT.md §12.5. No table is written to where another kind of table lies
- * as well, or where the L1 shares its clusters with anything: what an entry is there is not known.
+ * as well, or where the L1 shares its clusters with anything: what an entry is there is not known. An L2 table that is guest
+ * data as well is written to: a COPIED bit left there would let the guest overwrite the table.
  */
 #include "qcow2/check_internal.h"
 
@@ -77,28 +78,10 @@ static bool is_fixed(const struct repair *r, uint64_t cluster)
 	return low < r->fixed_count && r->fixed[low].first <= cluster;
 }
 
-int repair_note_table(struct check *c, uint64_t host, struct error *e)
-{
-	bool shared = false;
-	uint64_t done;
-	host >>= c->g->cluster_bits;
-	return host < c->repair->tables.room ? counts_add(&c->repair->tables, host, 1, &done, &shared, e) : 0;
-}
-
-/* Whether all that refers to the cluster takes it for an L2 table. Guest data may lie there as well: they must not change. */
-static bool is_only_table(const struct check *c, uint64_t cluster)
-{
-	const struct repair *r = c->repair;
-	if (!r->counted)
-		return true;
-	const uint8_t *all = counts_page(&c->counts, cluster);
-	return all && all[cluster % COUNTS_PAGE] == min_u64(counts_get(&r->tables, cluster), BIG_COUNT);
-}
-
 bool repair_table_allowed(const struct check *c, uint64_t host)
 {
 	return !geometry_in_cluster(c->g, host) && host < c->file_bytes && c->file_bytes - host >= c->g->cluster_size &&
-	       !is_fixed(c->repair, host >> c->g->cluster_bits) && is_only_table(c, host >> c->g->cluster_bits);
+	       !is_fixed(c->repair, host >> c->g->cluster_bits);
 }
 
 int repair_table(struct check *c, uint64_t host, const uint8_t *bytes, size_t from, size_t to, struct error *e)

@@ -94,7 +94,8 @@ static int plan_area(const struct check *c, struct plan *p, struct error *e)
 
 static void drop_old(struct check *c, uint64_t host, uint64_t bytes)
 {
-	if (bytes == 0 || !check_in_file(c, host, bytes))
+	bytes = check_part_in_file(c, host, bytes);
+	if (bytes == 0)
 		return;
 	for (uint64_t i = host >> c->g->cluster_bits; i <= (host + bytes - 1) >> c->g->cluster_bits; i++)
 		counts_drop(&c->counts, i);

@@ -139,8 +139,9 @@ static int allocate(struct check *c, uint64_t clusters, uint64_t *first, struct 
 /* The old table's clusters have one reference less. */
 static int release(struct check *c, uint64_t host, uint64_t bytes, struct error *e)
 {
-	const uint64_t first = host >> c->g->cluster_bits, end = first + geometry_clusters(c->g, bytes);
-	if (!check_in_file(c, host, bytes) || c->repair->overflow)
+	const uint64_t first = host >> c->g->cluster_bits;
+	const uint64_t end = first + geometry_clusters(c->g, check_part_in_file(c, host, bytes));
+	if (c->repair->overflow)
 		return 0;
 	for (uint64_t i = first; i < end; i++)
 		counts_drop(&c->counts, i);

@@ -10,7 +10,7 @@ enum { MAX_INPUT = 1 << 20, MAX_READ = 1 << 20 };
 #define MAX_GROWTH (16ull << 20)
 
 struct seen {
-	bool entries; /* L2 entries were changed */
+	bool entries; /* L2 entries were changed: one table may be guest data as well */
 };
 
 static void note(void *ctx, const struct finding *f)
@@ -18,7 +18,8 @@ static void note(void *ctx, const struct finding *f)
 	struct seen *s = ctx;
 	FUZZ_CHECK(f->text[0] != 0 && memchr(f->text, 0, sizeof f->text) != NULL && !strchr(f->text, '\n'));
 	FUZZ_CHECK(f->code < FINDING_CODES);
-	s->entries |= f->repaired && (f->code == FOUND_PREALLOCATED_UNALIGNED || f->code == FOUND_COMPRESSED_COPIED);
+	s->entries |= f->repaired && (f->code == FOUND_PREALLOCATED_UNALIGNED || f->code == FOUND_COMPRESSED_COPIED ||
+					     f->code == FOUND_L1_COPIED || f->code == FOUND_L2_COPIED);
 }
 
 static bool open_image(struct layer *l, struct io *file, unsigned flags)

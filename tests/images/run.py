@@ -14,10 +14,18 @@ CASE/expect has lines `word: value`; a `#` begins a comment line:
   untrusted: STATUS              of `qsnap --untrusted convert`
   qemu-check: WHY                qemu-img's check differs on purpose (else status, numbers and the findings must be the same)
   qemu-read: WHY                 the same for reading
+  repair: STATUS C L             of `check -r all`: status, corruptions and leaks fixed; what `check` says without a fix, if not given
+  repair-leaks: STATUS C L       the same for `check -r leaks`
+  repair-changes: WHY            what the image reads as
+  qemu-repair: WHY, qemu-repair-leaks: WHY   qemu-img's repair differs on purpose (else status, numbers, findings, second check and
+                                 content are the same); WHY begins with `not run` where it would take too long. Not
+                                 looked at where qemu-img's check differs already
   qemu: no                       do not run qemu-img (it would take too long, or crash)
   sparse: yes                    needs a file system with large sparse files
 
-Whatever is in the file: no signal, at most 20 s and 300 MiB (400 with sanitizers), nothing written, no output after a failure."""
+Whatever is in the file: no signal, at most 20 s and 300 MiB (400 with sanitizers), nothing written, no output after a failure.
+After a repair a second check says the same with our program and qemu-img's, a second repair changes nothing, and what could be
+read before reads as before. A repair that fixes nothing changes nothing but the marks in the header."""
 import hashlib
 import json
 import os
@@ -33,7 +41,8 @@ QEMU = shutil.which("qemu-img")
 SECONDS = 20
 MEMORY = (400 if os.environ.get("VARIANT") == "address" else 300) << 20
 ONCE = ["check", "corruptions", "leaks", "errors", "info", "read", "snapshot", "error", "check-error", "info-error",
-    "read-error", "untrusted", "qemu-check", "qemu-read", "qemu", "sparse"]
+    "read-error", "untrusted", "repair", "repair-leaks", "repair-error", "repair-leaks-error", "repair-changes", "qemu-check", "qemu-read", "qemu-repair",
+    "qemu-repair-leaks", "qemu", "sparse"]
 
 
 class Wrong(Exception):
@@ -168,6 +177,79 @@ def read(want):
             os.unlink(name)
 
 
+def without_marks(path):
+    """Length and content, the incompatible features left out."""
+    with open(path, "rb") as f:
+        start = bytearray(f.read(8 << 20))
+    start[72:80] = bytes(8)
+    return os.path.getsize(path), bytes(start)
+
+
+def texts(*streams):
+    return [[x for x in text.replace("Some clusters may be leaked, run 'qemu-img check -r' on the image file to fix.", "").splitlines()
+        if not noise(x)] for text in streams]
+
+
+def fixed(out):
+    numbers = json.loads(out) if out else {}
+    return numbers.get("corruptions-fixed", 0), numbers.get("leaks-fixed", 0)
+
+
+def readable():
+    """What the image and its snapshot show, None where that cannot be read."""
+    shown = []
+    names = [x["name"] for x in json.loads(run(QSNAP, "info", "-f", "qcow2", "--output=json", "image")[1] or "{}").get("snapshots", [])]
+    for source in [[]] + [["-l", "snapshot.name=" + n] for n in names[:3]]:
+        run(QSNAP, "convert", "-f", "qcow2", "-O", "raw", *source, "image", "out")
+        shown.append(content("out"))
+        if shown[-1]:
+            os.unlink("out")
+    return shown
+
+
+def repair_by(program, mode, judges):
+    """Status and numbers fixed, findings, status of second checks. The image before is `kept`."""
+    subprocess.run(["cp", "--sparse=always", "image", "kept"], check=True)
+    got, out, err = run(program, "check", "-f", "qcow2", "-r", mode, "--output=json", "image")
+    second = [run(p, "check", "-f", "qcow2", "image")[0] for p in judges]
+    return got, fixed(out), err, second
+
+
+def give_back():
+    os.replace("kept", "image")
+
+
+def repair(want, mode, before):
+    word = "repair" if mode == "all" else "repair-leaks"
+    check_status = int(want["check"])
+    expected = tuple(int(x) for x in want.get(word, "%d 0 0" % check_status).split())
+    judges = [QSNAP, QEMU] if QEMU and "qemu" not in want and "qemu-check" not in want else [QSNAP]
+    got, numbers, err, second = repair_by(QSNAP, mode, judges)
+    if (got,) + numbers != expected:
+        raise Wrong("check -r %s: %d, fixed %d %d instead of %s\n%s" % ((mode, got) + numbers + (expected, err[-1500:])))
+    if got == 1 and not [w for w in ("error", "check-error", "repair-error", word + "-error") if w in want and want[w] in err]:
+        raise Wrong("check -r %s: expect does not say what the error is:\n%s" % (mode, err))
+    if got != 1 and second != [got] * len(second):
+        raise Wrong("check -r %s: status %d, second checks %s" % (mode, got, second))
+    if numbers == (0, 0) and without_marks("image") != without_marks("kept"):
+        raise Wrong("check -r %s: nothing repaired, and yet something changed" % mode)
+    after = readable() if before else []
+    for old, new in zip(before, after):
+        if old and old != new and "repair-changes" not in want:
+            raise Wrong("check -r %s: what was readable reads otherwise" % mode)
+    state = files()["image"]
+    again = run(QSNAP, "check", "-f", "qcow2", "-r", mode, "--output=json", "--threads", "0", "image")
+    if again[0] != got or fixed(again[1]) != (0, 0) or files()["image"] != state:
+        raise Wrong("check -r %s: a second repair finds something to do" % mode)
+    give_back()
+    if not QEMU or "qemu" in want or "qemu-check" in want or want.get("qemu-" + word, "").startswith("not run"):
+        return
+    theirs, their_numbers, their_err, _ = repair_by(QEMU, mode, [])
+    same = theirs == got and (got == 1 or their_numbers == numbers and texts(err)[0] == texts(their_err)[0] and (not before or readable() == after))
+    compare(word, want, same, "%d, fixed %d %d\n%s" % ((theirs,) + their_numbers + (their_err[-1500:],)))
+    give_back()
+
+
 def case(name):
     folder = os.path.join(HERE, name)
     want = expectations(os.path.join(folder, "expect"))
@@ -195,6 +277,9 @@ def case(name):
                 os.unlink("out")
         if files() != before:
             raise Wrong("a file was written to")
+        shown = [] if "bomb" in name else readable()
+        for mode in ("all",) if "bomb" in name else ("all", "leaks"):
+            repair(want, mode, shown)
         os.chdir(HERE)
     return "ok " + name
 
