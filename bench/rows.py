@@ -57,6 +57,11 @@ def repair(key, source, what):
     return Job(key, source, "tmpfs", {"": arguments}, {"": arguments}, "qcow2", rounds=3, changes=(0,))
 
 
+def snapshot(action, source):
+    arguments = ["snapshot", action, "s", "SRC"]
+    return Job(f"snapshot {action}", source, "disk", {"": arguments}, {"": arguments}, "qcow2", rounds=5, changes=(0,))
+
+
 DIRECT = ("-t", "none", "-T", "none")
 JOBS = [
     convert("zlib-raw", "zlib", "tmpfs", "raw"),
@@ -76,6 +81,7 @@ JOBS = [
     both("measure", "large", ["measure", "-O", "qcow2", "-f", "qcow2", "SRC"]),
     Job("diff", "states", "disk", {"": ["diff", "--from", "s1", "--to", "s2", "--json", "SRC"]}, {},
         beside={"plain reading": ["SRC", "s1", "s2"]}, rounds=7),
+    snapshot("-c", "large"), snapshot("-a", "saved"), snapshot("-d", "saved"),
     in_place("rebase", "chain64", ["rebase", "-f", "qcow2", "-b", "BASE", "-F", "qcow2", "SRC"], 0),
     in_place("commit", "chain64", ["commit", "-f", "qcow2", "-b", "BASE", "SRC"], 1),
     Job("huge", "huge", "disk", {"": ["convert", "-f", "qcow2", "-O", "qcow2", "SRC", "OUT"]},
@@ -124,6 +130,9 @@ TARGETS = [
     Target("`map --output=json` of it", "map", 4),
     Target("`measure` of it", "measure", 4),
     Target("`diff` of two snapshots of it, 1 % changed, against reading their tables", "diff", 0.5, against="plain reading"),
+    Target("`snapshot -c` of it, ext4", "snapshot -c", 15, rss=64 * MIB),
+    Target("`snapshot -a` of it", "snapshot -a", 15, rss=64 * MIB),
+    Target("`snapshot -d` of it", "snapshot -d", 15, rss=64 * MIB),
     Target("`rebase` of a 64-deep chain onto its base, tmpfs", "rebase", 3),
     Target("`commit` of a 64-deep chain into its base, tmpfs", "commit", 3),
     Target("8 TiB, fragmented → qcow2 (memory)", "huge", 0, rss=256 * MIB),

@@ -254,6 +254,12 @@ class Cache:
                 os.pwrite(file, bytes([old & 0x7F]), entry(n))
         return self.damaged_large("corrupted.qcow2", damage)
 
+    def make_saved(self):
+        def make(temporary):
+            run("cp", "--sparse=always", self.make_large()[0], temporary)
+            run(self.qemu_img, "snapshot", "-c", "s", temporary)
+        return [self.once("saved.qcow2", make)]
+
     def make_states(self):
         """The same with two snapshots, between which one cluster in a hundred was written to."""
         def make(temporary):

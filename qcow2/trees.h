@@ -74,4 +74,11 @@ int trees_note_write(struct check_job *j, uint64_t host, size_t at, size_t from,
 int trees_write(struct check_job *j, struct error *e);
 int marks_new(struct marks *m, uint64_t clusters, const char *what, struct error *e);
 
+/* A block of counts of 16 bits (trees_sweep16.c). False: something in it needs a look at each, nothing was done. `ones`: a bit for
+ * each, set where the count is 1 afterwards. */
+enum { SWEEP_BLOCK = 64 };
+bool sweep16_try(const uint8_t *stored, const uint8_t *up, const uint8_t *down, bool free_matters, uint64_t peak);
+bool sweep16_raise(uint8_t *stored, const uint8_t *up, const uint8_t *down, bool *changed);
+bool sweep16_lower(uint8_t *stored, const uint8_t *up, const uint8_t *down, uint8_t *ones, bool *changed);
+
 #endif

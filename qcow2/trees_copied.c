@@ -65,19 +65,54 @@ static struct span clear_table(const struct geometry *g, uint8_t *table)
 	return s;
 }
 
+/* Whether all of `n` clusters have the same mark, as the first. */
+static bool marks_agree(const struct marks *m, uint64_t first, uint64_t n)
+{
+	const bool mark = marks_get(m, first);
+	const uint8_t whole = mark ? 0xff : 0;
+	uint64_t i = first, end = first + n;
+	if (end > m->clusters)
+		return false;
+	for (; i < end && i % 8; i++)
+		if (marks_get(m, i) != mark)
+			return false;
+	for (; end - i >= 8; i += 8)
+		if (m->bytes[i / 8] != whole)
+			return false;
+	for (; i < end; i++)
+		if (marks_get(m, i) != mark)
+			return false;
+	return true;
+}
+
+/* Puts COPIED right in entries [i, i + n), whose flags are the same and whose clusters follow each other if n is not 1. */
+static bool set_run(const struct trees *t, uint8_t *table, uint32_t i, uint32_t n)
+{
+	const struct geometry *g = t->c.g;
+	const uint64_t raw = get_be64(table + (size_t)i * g->l2_entry_bytes);
+	if (wanted(t, raw) == ((raw & ENTRY_COPIED) != 0))
+		return false;
+	for (uint32_t k = i; k < i + n; k++)
+		table[(size_t)k * g->l2_entry_bytes] ^= COPIED_STORED;
+	return true;
+}
+
 static struct span set_table(const struct trees *t, uint8_t *table)
 {
 	const struct geometry *g = t->c.g;
 	const uint32_t entries = 1u << g->l2_bits;
 	struct span s = {0, 0};
-	for (uint32_t i = check_skip_zeros(g, table, 0); i < entries; i = check_skip_zeros(g, table, i + 1)) {
-		const size_t at = (size_t)i * g->l2_entry_bytes;
-		const uint64_t raw = get_be64(table + at);
-		if (wanted(t, raw) == ((raw & ENTRY_COPIED) != 0))
+	for (uint32_t i = check_skip_zeros(g, table, 0), n; i < entries; i = check_skip_zeros(g, table, i + n)) {
+		const uint64_t raw = get_be64(table + (size_t)i * g->l2_entry_bytes);
+		n = 1;
+		if (raw & ENTRY_OFFSET_MASK && !(raw & ENTRY_COMPRESSED))
+			n = check_run_length(g, table, i);
+		if (n > 1 && !marks_agree(&t->ones, (raw & ENTRY_OFFSET_MASK) >> g->cluster_bits, n))
+			n = 1;
+		if (!set_run(t, table, i, n))
 			continue;
-		put_be64(table + at, raw ^ ENTRY_COPIED);
-		s.from = s.to ? s.from : align_down(at, SECTOR);
-		s.to = align_down(at, SECTOR) + SECTOR;
+		s.from = s.to ? s.from : align_down((size_t)i * g->l2_entry_bytes, SECTOR);
+		s.to = align_down((size_t)(i + n - 1) * g->l2_entry_bytes, SECTOR) + SECTOR;
 	}
 	return s;
 }

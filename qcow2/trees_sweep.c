@@ -6,7 +6,6 @@
 #include "qcow2/trees.h"
 
 enum sweep { TRY, RAISE, LOWER, USAGE };
-enum { BLOCK = 64 };
 
 static const uint8_t no_counts[COUNTS_PAGE];
 
@@ -46,15 +45,20 @@ static int try_one(struct piece *p, uint64_t cluster, uint64_t stored, uint64_t 
 	return 0;
 }
 
-static void put_one(struct piece *p, uint64_t cluster, uint64_t value)
+/* Notes that the stored counts of `n` clusters changed. */
+static void changed(struct piece *p, uint64_t cluster, uint64_t n)
 {
 	const unsigned order = p->t->c.g->refcount_order;
 	const uint64_t i = cluster - p->first;
-	const size_t from = (size_t)((i << order) / 8);
-	refcount_put(p->bytes, order, i, value);
 	if (p->changed_from == p->changed_to)
-		p->changed_from = from;
-	p->changed_to = (size_t)((((i + 1) << order) + 7) / 8);
+		p->changed_from = (size_t)((i << order) / 8);
+	p->changed_to = (size_t)((((i + n) << order) + 7) / 8);
+}
+
+static void put_one(struct piece *p, uint64_t cluster, uint64_t value)
+{
+	refcount_put(p->bytes, p->t->c.g->refcount_order, cluster - p->first, value);
+	changed(p, cluster, 1);
 }
 
 static int sweep_one(struct piece *p, uint64_t cluster, uint64_t stored, uint64_t up, uint64_t down, struct error *e)
@@ -91,15 +95,35 @@ static bool all_matter(const struct trees *t, const struct check_job *j)
 	return t->sweep == LOWER || (t->sweep == TRY && j->highest == NOWHERE);
 }
 
+/* Whether a block of clusters could be done at once. */
+static bool sweep_block(struct piece *p, uint64_t cluster, const uint8_t *up, const uint8_t *down)
+{
+	struct trees *t = p->t;
+	uint8_t *stored = p->bytes + 2 * (cluster - p->first);
+	bool done = false, wrote = false;
+	if (t->sweep == TRY)
+		return sweep16_try(stored, up, down, p->j->highest == NOWHERE, p->j->peak);
+	if (t->sweep == RAISE)
+		done = sweep16_raise(stored, up, down, &wrote);
+	else if (t->sweep == LOWER)
+		done = sweep16_lower(stored, up, down, t->ones.bytes + cluster / 8, &wrote);
+	if (wrote)
+		changed(p, cluster, SWEEP_BLOCK);
+	return done;
+}
+
 /* `n` clusters of one page of counts. */
 static int sweep_page(struct piece *p, uint64_t cluster, uint64_t n, struct error *e)
 {
 	const struct trees *t = p->t;
 	const uint8_t *up = counts_at(t->up, cluster), *down = counts_at(t->down, cluster);
+	const bool wide_16 = p->bytes && t->c.g->refcount_order == 4;
 	uint64_t here;
 	for (uint64_t k = 0; k < n; k += here) {
-		here = min_u64(BLOCK, n - k);
+		here = min_u64(SWEEP_BLOCK, n - k);
 		if (!all_matter(t, p->j) && mem_is_zero(up + k, here) && mem_is_zero(down + k, here))
+			continue;
+		if (wide_16 && here == SWEEP_BLOCK && sweep_block(p, cluster + k, up + k, down + k))
 			continue;
 		for (uint64_t i = k; i < k + here; i++) {
 			uint64_t at = cluster + i;
