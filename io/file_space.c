@@ -145,3 +145,9 @@ int io_file_reserve(struct io *io, uint64_t off, uint64_t len, struct error *e)
 		return io_write_zeros(io, off, len, e);
 	return err_sys(e, errno, "%s: reserving %llu bytes", io->name, (unsigned long long)len);
 }
+
+void io_file_push(struct io *io, uint64_t off, uint64_t len)
+{
+	if (io_is_file(io) && !(io->caps & IO_DIRECT))
+		(void)sync_file_range(io_file_of(io)->fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WRITE);
+}

@@ -136,6 +136,8 @@ bool io_file_identity(const struct io *io, struct io_identity *id);
 uint64_t io_file_allocated(const struct io *io);
 /* Reserves space (posix_fallocate semantics; the range reads as zeros). */
 int io_file_reserve(struct io *io, uint64_t off, uint64_t len, struct error *e);
+/* A hint that the range, just written, may go to the disk while the caller does something else before it flushes. */
+void io_file_push(struct io *io, uint64_t off, uint64_t len);
 /* Shares src's blocks with dst (FICLONERANGE). 0 done, 1 not possible here (other file system, alignment, kind): nothing was
  * changed, copy instead; -1 a real error. Offsets and len should be multiples of the file system's block. */
 int io_clone(struct io *dst, uint64_t dst_off, struct io *src, uint64_t src_off, uint64_t len, struct error *e);

@@ -32,7 +32,6 @@ struct trees {
 	unsigned sweep;
 	struct marks ones;
 	uint64_t peak, peak_at, first_free;
-	uint64_t written; /* bytes */
 };
 
 /* Looks at the image's fixed tables: ERR_CORRUPT where they overlap. trees_end also after a failure. */

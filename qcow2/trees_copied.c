@@ -29,7 +29,8 @@ int trees_write(struct check_job *j, struct error *e)
 			len += j->events[k++].b;
 		if (io_write(t->c.file, j->window + v->entry, (size_t)len, v->a, e) < 0)
 			return -1;
-		t->written += len;
+		/* A flush follows, and the next windows have to be worked on first. */
+		io_file_push(t->c.file, v->a, len);
 	}
 	return 0;
 }

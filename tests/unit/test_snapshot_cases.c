@@ -221,6 +221,32 @@ START_TEST(a_snapshot_without_a_size_of_its_own_keeps_the_one_it_had)
 }
 END_TEST
 
+/* More references to one host cluster than a byte can count, with every width that can count them. */
+START_TEST(many_compressed_clusters_in_one_are_counted)
+{
+	enum { CLUSTERS = 300 };
+	const struct kind k = {65536, _i ? 64 : 16, 3, false, CLUSTERS << 16};
+	struct model s;
+	struct error e;
+	model_open(&s, &k, 16);
+	for (unsigned i = 0; i < CLUSTERS; i++) {
+		memset(s.disk + ((size_t)i << 16), (int)i + 1, 1 << 16);
+		must(edit_write_compressed(s.ed, s.disk + ((size_t)i << 16), 1 << 16, (uint64_t)i << 16, &e), &e);
+	}
+	must(model_create(&s, 2, &e), &e);
+	model_expect(&s);
+	must(edit_write(s.ed, memset(s.disk, 9, 7 << 16), 7 << 16, 0, &e), &e);
+	must(model_create(&s, 0, &e), &e);
+	model_expect(&s);
+	must(model_apply(&s, 0, 2, &e), &e);
+	model_expect(&s);
+	must(model_delete(&s, 0, 0, &e), &e);
+	model_expect(&s);
+	must(model_delete(&s, 0, 1, &e), &e);
+	end(&s);
+}
+END_TEST
+
 static const struct damage {
 	const char *what, *says;
 } damages[] = {
@@ -350,6 +376,7 @@ Suite *suite_snapshot_cases(void)
 	tcase_add_test(t, bitmaps_come_out_with_all_bits_set);
 	tcase_add_test(t, vm_state_stays_with_its_snapshot);
 	tcase_add_test(t, a_snapshot_without_a_size_of_its_own_keeps_the_one_it_had);
+	tcase_add_loop_test(t, many_compressed_clusters_in_one_are_counted, 0, 2);
 	tcase_add_loop_test(t, damage_is_refused_before_the_first_write, 0, sizeof damages / sizeof *damages);
 	tcase_add_test(t, ids_count_on_from_the_highest);
 	tcase_add_test(t, what_makes_no_sense_is_refused);
