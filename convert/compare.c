@@ -146,7 +146,8 @@ static struct compare_job *new_job(struct comparison *c)
 
 static bool status_differs(const struct extent *a, const struct extent *b)
 {
-	return extent_reads_zero(a) != extent_reads_zero(b) || (a->kind == EXTENT_ABSENT) != (b->kind == EXTENT_ABSENT) ||
+	return extent_reads_zero(a) != extent_reads_zero(b) ||
+	       (a->kind == EXTENT_ABSENT) != (b->kind == EXTENT_ABSENT) ||
 	       (a->kind == EXTENT_COMPRESSED) != (b->kind == EXTENT_COMPRESSED) || a->has_host != b->has_host ||
 	       a->hole != b->hole;
 }

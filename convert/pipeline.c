@@ -155,11 +155,8 @@ static void run(struct pipeline *p)
 int pipeline_run(struct work *w, unsigned threads, uint64_t done_before, uint64_t progress_total,
 	struct convert_result *result, struct error *e)
 {
-	struct pipeline p = {.work = w,
-		.done_before = done_before,
-		.progress_total = progress_total,
-		.result = result,
-		.err = e};
+	struct pipeline p = {
+		.work = w, .done_before = done_before, .progress_total = progress_total, .result = result, .err = e};
 	w->plan->pos = w->plan->lost = w->plan->lost_to = 0;
 	rate_begin(&p.rate, w->opts->rate_limit, w->opts->progress);
 	int r = start(&p, threads, e);

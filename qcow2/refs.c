@@ -93,7 +93,7 @@ int refblock_for_write(struct edit *ed, uint64_t host, struct table **out, bool 
 int refs_add(struct edit *ed, uint64_t host, struct error *e)
 {
 	uint64_t index = geometry_refblock_index(&ed->g, host), count;
-	struct table *t;
+	struct table *t = NULL;
 	bool made;
 
 	if (refblock_for_write(ed, host, &t, &made, e))

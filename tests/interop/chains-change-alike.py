@@ -237,7 +237,7 @@ def resize_keeps_snapshots():
 
 
 def stale_clusters_in_preallocated_ones():
-    """Clusters that a shrunk disk gave up and a grown one gets again: qemu-img does not wipe them."""
+    """Clusters that a shrunk disk gave up and a grown one gets again."""
     fresh()
     qemu_img("create", "-q", "-f", "qcow2", path("top"), "4M")
     qemu_io(path("top"), ["write -P 7 0 4M"])

@@ -287,8 +287,9 @@ static void judge_rebase(void *ctx, struct io *file, const char *what)
 	expect_file(file);
 	must(qcow2_open(&q, file, 0, &e), &e);
 	bool is_old = q->backing_name && strcmp(q->backing_name, "below") == 0;
-	if (!is_old && (x->onto ? strcmp(q->backing_name, "onto") != 0 : q->backing_name != NULL))
-		ck_abort_msg("%s: backing file '%s'", what, q->backing_name);
+	bool is_new = x->onto ? q->backing_name && strcmp(q->backing_name, "onto") == 0 : !q->backing_name;
+	if (!is_old && !is_new)
+		ck_abort_msg("%s: backing file '%s'", what, q->backing_name ? q->backing_name : "");
 	qcow2_close(q);
 	uint64_t size = is_old ? read_chain(old, LAYERS, bytes) : read_chain(new, x->onto ? 2 : 1, bytes);
 	if (size != x->s->kind->size[0] || memcmp(bytes, x->s->disk, size))
