@@ -134,9 +134,8 @@ struct repair {
 	bool overflow;   /* some cluster has more references than its refcount can hold */
 	bool copied;     /* COPIED bits may be put right */
 	uint64_t broken; /* corruptions found that a rebuild does away with */
-	uint64_t
-		beyond; /* the lowest cluster behind the file's end that something refers to: the file must not grow over it */
-	struct area { /* clusters of tables that no entry of another may be written into, sorted */
+	uint64_t beyond; /* the lowest cluster behind the file that is referred to: it must not grow over that */
+	struct area {    /* clusters of tables that no entry of another may be written into, sorted */
 		uint64_t first, end;
 	} * fixed;
 	size_t fixed_count;

@@ -27,7 +27,8 @@ static int collect(struct check *c, struct error *e)
 		return -1;
 	if (c->reftable_entries && !check_in_file(c, c->q->h.reftable_offset, c->reftable_entries * 8))
 		r->broken++; /* found by check_refer */
-	if (c->reftable_entries && !reftable_alone(c))
+	/* Lowering counts does not write to the table. */
+	if (r->mode == REPAIR_ALL && c->reftable_entries && !reftable_alone(c))
 		r->rebuild = true;
 	return c->out->corruptions_fixed ? io_flush(c->file, e) : 0;
 }
