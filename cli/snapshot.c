@@ -183,19 +183,18 @@ static int change_image(const struct cli *c, struct layer *l, const struct snaps
 static int change(const struct cli *c, const struct snapshot_args *a, const char *name)
 {
 	const char *verb = a->action == 'c' ? "create" : a->action == 'a' ? "apply" : "delete";
-	struct cli_access access = {.path = name, .write = true};
 	struct chain_opts opts;
 	struct error e;
 	AUTO_CHAIN struct chain *image = NULL;
 
 	if (a->source.force_share)
-		return cli_error(c, "an image that others may write to cannot be changed (-U)");
-	if (cli_source_opts(c, &a->source, name, NULL, &opts) < 0 || cli_confine(c, &access, 1) < 0)
+		return cli_error(c, "Could not open '%s': force-share=on can only be used with read-only images", name);
+	if (cli_write_opts(c, &a->source, name, &opts) < 0)
 		return 1;
-	opts.no_backing = opts.write = true;
-	opts.lock = opts.format == IMAGE_RAW ? IO_LOCK_WRITE_RAW : IO_LOCK_WRITE;
+	opts.no_backing = true;
 	if (cli_open(c, name, &opts, &image) < 0)
 		return 1;
+	cli_warn_probed(image);
 	if (change_image(c, &image->layers[0], a, &e) == 0)
 		return 0;
 	if (a->action == 'd' && e.code == ERR_NOT_FOUND)

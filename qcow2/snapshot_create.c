@@ -90,7 +90,7 @@ static int create(struct snapshot_edit *s, const struct snapshot_new *n, struct 
 static int try_to_create(struct edit *ed, const struct snapshot_new *n, unsigned *bits, struct error *e)
 {
 	struct snapshot_edit s;
-	struct sweep_result r;
+	struct sweep_result r = {0};
 	int rc = snapshot_edit_begin(&s, ed, n->threads, e);
 	if (rc == 0)
 		rc = examine(&s, n, &r, e);
@@ -112,7 +112,11 @@ int edit_snapshot_create(struct edit *ed, const struct snapshot_new *n, struct e
 	if (check_names(ed, n, e) < 0)
 		return -1;
 	int rc = try_to_create(ed, n, &bits, e);
-	if (rc > 0 && n->widen)
+	if (rc > 0 && !n->widen) {
+		const struct error why = *e;
+		return err_set(e, ERR_LIMIT, "%.900s (--widen: %u bits would do)", why.msg, bits);
+	}
+	if (rc > 0)
 		rc = edit_set_refcount_bits(ed, bits, e) < 0 ? -1 : try_to_create(ed, n, &bits, e);
 	return rc == 0 ? 0 : -1;
 }
