@@ -5,6 +5,8 @@
  */
 #include "convert/internal.h"
 
+static const uint64_t ring_bytes = 64 << 20; /* of all jobs' buffers together, where a job for each thread is less */
+
 struct pipeline {
 	struct work *work;
 	struct pool *pool;
@@ -68,8 +70,10 @@ static int new_job(struct pipeline *p, struct job *j, struct error *e)
 
 static int start(struct pipeline *p, unsigned threads, struct error *e)
 {
-	/* a job is read, waits for its turn, and may be written: enough of them that no thread waits for another */
-	p->job_count = threads ? 4 * threads + 2 : 1;
+	/* a job is read, waits for its turn, and may be written: enough of them that no thread waits for another, but for many
+	 * threads with large jobs no more than one each and two more */
+	unsigned wanted = 4 * threads + 2, room = (unsigned)(ring_bytes / plan_job_room(p->work->plan));
+	p->job_count = threads ? max_u64(min_u64(wanted, room), threads + 2) : 1;
 	p->jobs = mem_calloc(p->job_count, sizeof *p->jobs, "jobs", e);
 	p->idle = mem_calloc(p->job_count, sizeof *p->idle, "jobs", e);
 	if (!p->jobs || !p->idle)

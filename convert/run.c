@@ -131,7 +131,7 @@ static void set_up_work(struct conversion *c)
 	w->cluster_size = qcow2 ? c->create.cluster_size : 0;
 	w->granule = qcow2 ? c->create.cluster_size : granule;
 	c->plan.unit = qcow2 ? c->create.cluster_size : 4096;
-	c->plan.job_bytes = max_u64(direct ? 2 << 20 : 128 << 10, c->plan.unit);
+	c->plan.job_bytes = max_u64(direct ? 2 << 20 : o->compress ? 128 << 10 : 1 << 20, c->plan.unit);
 	c->plan.write_zeros = o->sparse_bytes == 0 || (!qcow2 && c->create.prealloc == PREALLOC_FULL);
 	c->plan.clone = c->plan.unit % 4096 == 0 && !c->plan.share && !o->compress && !o->no_reflink &&
 			c->create.prealloc == PREALLOC_OFF && !c->plan.write_zeros;
