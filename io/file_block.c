@@ -78,7 +78,7 @@ bool io_block_map(struct io *io, struct io_block *b, uint64_t off)
 	if (!done) {
 		struct error ignored; /* whoever writes there will meet it again */
 		io_block_unmap(b);
-		file_zero(io, off, IO_PAGE, IO_ZERO_UNMAP, &ignored);
+		file_zero(io, off, IO_BLOCK, IO_ZERO_UNMAP, &ignored);
 	}
 	io_block_judge(io, done && cpu_ns() - start < SLOW_NS);
 	return done;
