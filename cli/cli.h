@@ -41,8 +41,8 @@ struct cli_command {
 	const struct cli_option *options;
 	int (*run)(struct cli *c, int argc, char **argv); /* argv[0]: "PROGRAM SUB"; returns the exit status */
 };
-extern const struct cli_command cli_bitmap, cli_check, cli_commit, cli_compare, cli_completion, cli_convert, cli_create,
-	cli_dd, cli_diff, cli_info, cli_io, cli_map, cli_measure, cli_rebase, cli_resize, cli_snapshot;
+extern const struct cli_command cli_amend, cli_bitmap, cli_check, cli_commit, cli_compare, cli_completion, cli_convert,
+	cli_create, cli_dd, cli_diff, cli_info, cli_io, cli_map, cli_measure, cli_rebase, cli_resize, cli_snapshot;
 extern const struct cli_command *const cli_commands[]; /* sorted by name, ends with NULL */
 extern const struct cli_option cli_global_options[];
 
@@ -223,6 +223,9 @@ int cli_option_list_apply(const struct cli_option_list *l, struct image_create *
 	struct error *e);
 /* The answer to `-o help`. */
 void cli_option_list_help(enum image_format format, FILE *out);
+/* The same for amend, which takes fewer keys: ERR_USAGE for the others. */
+void cli_option_list_help_amend(FILE *out);
+int cli_option_list_check_amend(const struct cli_option_list *l, struct error *e);
 /* "Formatting 'F', fmt=qcow2 cluster_size=..." as create prints it. */
 void cli_print_formatting(const char *name, const struct image_create *create, const struct cli_option_list *l,
 	FILE *out);

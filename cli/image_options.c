@@ -245,34 +245,34 @@ static int refuse_encryption(struct image_create *c, const char *key, const char
 	return wanted ? err_set(e, ERR_UNSUPPORTED, "encryption is not supported (option '%s')", key) : 0;
 }
 
-enum { FOR_RAW = 1, FOR_QCOW2 = 2, IS_HIDDEN = 4 };
+enum { FOR_RAW = 1, FOR_QCOW2 = 2, IS_HIDDEN = 4, FOR_AMEND = 8 };
 
 static const struct key_row {
 	const char *key, *type, *help;
 	unsigned flags;
 	set_fn *set;
 } key_rows[] = {
-	{"backing_file", "str", "File name of a base image", FOR_QCOW2, set_backing_file},
-	{"backing_fmt", "str", "Image format of the base image", FOR_QCOW2, set_backing_format},
+	{"backing_file", "str", "File name of a base image", FOR_QCOW2 | FOR_AMEND, set_backing_file},
+	{"backing_fmt", "str", "Image format of the base image", FOR_QCOW2 | FOR_AMEND, set_backing_format},
 	{"cluster_size", "size", "qcow2 cluster size", FOR_QCOW2, set_cluster_size},
-	{"compat", "str", "Compatibility level (v2 [0.10] or v3 [1.1])", FOR_QCOW2, set_compat},
+	{"compat", "str", "Compatibility level (v2 [0.10] or v3 [1.1])", FOR_QCOW2 | FOR_AMEND, set_compat},
 	{"compression_level", "str", "fastest, 1..12 (zlib), 1..19 (zstd); default: as small as qemu-img", FOR_QCOW2,
 		set_level},
 	{"compression_type", "str", "Compression method used for image cluster compression", FOR_QCOW2,
 		set_compression_type},
-	{"data_file", "str", "File name of an external data file", FOR_QCOW2, set_data_file},
-	{"data_file_raw", "bool (on/off)", "The external data file must stay valid as a raw image", FOR_QCOW2,
-		set_data_file_raw},
+	{"data_file", "str", "File name of an external data file", FOR_QCOW2 | FOR_AMEND, set_data_file},
+	{"data_file_raw", "bool (on/off)", "The external data file must stay valid as a raw image",
+		FOR_QCOW2 | FOR_AMEND, set_data_file_raw},
 	{"encryption", "bool (on/off)", "", FOR_QCOW2 | IS_HIDDEN, refuse_encryption},
 	{"extended_l2", "bool (on/off)", "Extended L2 tables", FOR_QCOW2, set_extended_l2},
 	{"extent_size_hint", "size", "", FOR_RAW | FOR_QCOW2 | IS_HIDDEN, set_extent_size_hint},
-	{"lazy_refcounts", "bool (on/off)", "Postpone refcount updates", FOR_QCOW2, set_lazy_refcounts},
+	{"lazy_refcounts", "bool (on/off)", "Postpone refcount updates", FOR_QCOW2 | FOR_AMEND, set_lazy_refcounts},
 	{"nocow", "bool (on/off)", "", FOR_RAW | FOR_QCOW2 | IS_HIDDEN, set_nocow},
 	{"preallocation", "str", "Preallocation mode (allowed values: off, metadata, falloc, full)", FOR_QCOW2,
 		set_prealloc},
 	{"preallocation", "str", "Preallocation mode (allowed values: off, falloc, full)", FOR_RAW, set_prealloc},
-	{"refcount_bits", "num", "Width of a reference count entry in bits", FOR_QCOW2, set_refcount_bits},
-	{"size", "size", "Virtual disk size", FOR_RAW | FOR_QCOW2, set_size},
+	{"refcount_bits", "num", "Width of a reference count entry in bits", FOR_QCOW2 | FOR_AMEND, set_refcount_bits},
+	{"size", "size", "Virtual disk size", FOR_RAW | FOR_QCOW2 | FOR_AMEND, set_size},
 	{"window", "size", "4k keeps deflate to distances that the strictest readers take", FOR_QCOW2, set_window},
 };
 
@@ -306,16 +306,41 @@ int cli_option_list_apply(const struct cli_option_list *l, struct image_create *
 	return 0;
 }
 
-void cli_option_list_help(enum image_format format, FILE *out)
+int cli_option_list_check_amend(const struct cli_option_list *l, struct error *e)
 {
-	fprintf(out, "Supported %s options:\n", image_format_name(format));
+	for (unsigned i = 0; i < l->count; i++) {
+		const char *key = l->items[i].key;
+		const struct key_row *row = find_row(key, IMAGE_QCOW2);
+		if (!row)
+			return err_set(e, ERR_USAGE, "Invalid parameter '%s'", key);
+		if (!(row->flags & FOR_AMEND))
+			return err_set(e, ERR_USAGE,
+				"Invalid parameter '%s'\nThis option is only supported for image creation", key);
+	}
+	return 0;
+}
+
+static void print_rows(unsigned with, unsigned without, FILE *out)
+{
 	for (size_t i = 0; i < sizeof key_rows / sizeof *key_rows; i++) {
 		const struct key_row *r = &key_rows[i];
-		if (!(r->flags & format_bit(format)) || (r->flags & IS_HIDDEN))
+		if ((r->flags & with) != with || (r->flags & without))
 			continue;
 		int n = fprintf(out, "  %s=<%s>", r->key, r->type);
 		fprintf(out, "%*s - %s\n", n < 24 ? 24 - n : 0, "", r->help);
 	}
+}
+
+void cli_option_list_help(enum image_format format, FILE *out)
+{
+	fprintf(out, "Supported %s options:\n", image_format_name(format));
+	print_rows(format_bit(format), IS_HIDDEN, out);
+}
+
+void cli_option_list_help_amend(FILE *out)
+{
+	fprintf(out, "Amend options for 'qcow2':\n");
+	print_rows(FOR_QCOW2 | FOR_AMEND, IS_HIDDEN, out);
 }
 
 /* ---- the line that create prints ---- */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 const struct cli_command *const cli_commands[] = {
+	&cli_amend,
 	&cli_bitmap,
 	&cli_check,
 	&cli_commit,
@@ -114,7 +115,7 @@ static const struct cli_command *find_command(const char *name)
 /* Commands of qemu-img that change an image, among others. */
 static bool is_foreign(const char *name)
 {
-	static const char *const names[] = {"amend", "bench"};
+	static const char *const names[] = {"bench"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (strcmp(names[i], name) == 0)
 			return true;

@@ -104,4 +104,18 @@ int edit_set_strings(struct edit *ed, const struct header_strings *s, struct err
  * changed then. Crash-proof: the old structure or the new one. */
 int edit_set_refcount_bits(struct edit *ed, unsigned bits, struct error *e);
 
+/* ---- options (qcow2/amend.c) ---- */
+
+/* What an image is to be; what it is already stays as it is. */
+struct image_amend {
+	unsigned version; /* 2 or 3 */
+	unsigned refcount_bits;
+	bool lazy_refcounts, data_file_raw;
+	uint64_t size;         /* of the disk, bytes */
+	const char *data_file; /* another name for the external data file; NULL: the same */
+};
+/* What cannot be is ERR_USAGE or ERR_UNSUPPORTED before the first write; else each step leaves a whole image. Messages are
+ * qemu-img's. */
+int edit_amend(struct edit *ed, const struct image_amend *a, struct error *e);
+
 #endif
