@@ -247,3 +247,25 @@ struct io *model_bytes(struct model *s, uint8_t **bytes)
 	must(io_read(s->fault, *bytes, s->fault->size, 0, &e), &e);
 	return s->fault;
 }
+
+uint8_t *model_take(struct model *s, uint64_t *len)
+{
+	struct error e;
+	uint8_t *bytes;
+	must(edit_close(s->ed, &e), &e);
+	*len = model_bytes(s, &bytes)->size;
+	return bytes;
+}
+
+void model_end(struct model *s)
+{
+	struct error e;
+	must(edit_close(s->ed, &e), &e);
+	model_free(s);
+}
+
+void model_write_some(struct model *s, unsigned n)
+{
+	while (n--)
+		model_write(s);
+}

@@ -68,6 +68,11 @@ void model_remember(struct model *to, const struct model *s);
 void model_forget(struct model *s);
 /* The file's bytes, to be freed; returns the file. */
 struct io *model_bytes(struct model *s, uint8_t **bytes);
+/* Closes the editor: the file's bytes, to be freed. */
+uint8_t *model_take(struct model *s, uint64_t *len);
+/* Closes the editor and frees all. */
+void model_end(struct model *s);
+void model_write_some(struct model *s, unsigned n);
 /* For crash_each: the file's disk and each of its snapshots are as in one of the two models. ctx: struct expectation. */
 void model_judge(void *ctx, struct io *file, const char *what);
 
