@@ -42,8 +42,8 @@ static int open_layers(struct cli_edited *d, struct error *e)
 	if (top->q)
 		return open_editor(d, e);
 	if (top->probed)
-		return err_set(e, ERR_USAGE, "%s looks raw, but a guest may have made it look so: say -f raw to change it",
-			top->path);
+		return err_set(e, ERR_USAGE,
+			"%s looks raw, but a guest may have made it look so: say -f raw to change it", top->path);
 	d->io = top->file;
 	return 0;
 }

@@ -124,7 +124,8 @@ static int run_read(struct io_session *s, const struct io_words *w)
 	at = w->pattern ? first_other(s->buf, len, pattern) : len;
 	if (at < len)
 		status = cli_error(s->c,
-			"Pattern verification failed at offset %llu, %llu bytes: 0x%02x instead of 0x%02x at offset %llu",
+			"Pattern verification failed at offset %llu, %llu bytes: 0x%02x instead of 0x%02x at offset "
+			"%llu",
 			(unsigned long long)guest, (unsigned long long)len, s->buf[at], pattern,
 			(unsigned long long)(guest + at));
 	if (w->set['v'])

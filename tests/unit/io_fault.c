@@ -48,7 +48,7 @@ static void record(struct io_fault *f, enum fault_op op, uint64_t off, uint64_t 
 	pthread_mutex_lock(&f->lock);
 	if (f->count == f->room) {
 		f->room = f->room ? f->room * 2 : 64;
-		f->records = must(realloc(f->records, f->room * sizeof *f->records));
+		f->records = must(reallocarray(f->records, f->room, sizeof *f->records));
 	}
 	struct fault_record *r = &f->records[f->count++];
 	*r = (struct fault_record){.op = op, .off = off, .len = len};
