@@ -7,7 +7,7 @@ says "qsnap: Not enough arguments"
 says "Try 'qsnap --help' for more information"
 fails 1 "an unknown command" "$QSNAP" frobnicate
 says "qsnap: Command not found: frobnicate"
-for sub in amend bench; do
+for sub in bench; do
 	fails 1 "$sub" "$QSNAP" $sub a
 	says "qsnap: $sub is not supported"
 done
