@@ -191,7 +191,7 @@ struct cli_edited {
 };
 /* Opens with all that lies below. Prints what went wrong and returns -1. */
 int cli_edited_open(const struct cli *c, const char *name, const struct cli_source *source, bool write,
-	struct cli_edited *out);
+	struct cli_edited *d);
 /* Flushes and closes; -1 after a message when something may not have reached the file. */
 int cli_edited_close(const struct cli *c, struct cli_edited *d);
 

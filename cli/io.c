@@ -161,9 +161,10 @@ static int io_run(struct cli *c, int argc, char **argv)
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
 		switch (id) {
 		case 'c':
-			if (n == MAX_COMMANDS)
+			if (n < MAX_COMMANDS)
+				commands[n++] = arg;
+			else
 				cli_usage_error(c, "More than %d commands; give them on standard input", MAX_COMMANDS);
-			commands[n++] = arg;
 			break;
 		case 'f':
 			s.source.format = arg;

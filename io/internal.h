@@ -41,8 +41,9 @@ struct io_file {
 	pthread_rwlock_t growing;           /* shared by writers, held alone by ftruncate */
 	_Atomic(void *) bounce[IO_BOUNCES]; /* kept for the next who needs one */
 	atomic_bool no_punch, no_zero_range;
-	atomic_uint block_rest, block_pause; /* io_block_due: so many calls more say no; how many after the next slow one */
-	struct io_run run; /* the last answer to `extent` */
+	atomic_uint block_rest,
+		block_pause; /* io_block_due: so many calls more say no; how many after the next slow one */
+	struct io_run run;   /* the last answer to `extent` */
 };
 
 bool io_is_file(const struct io *io);

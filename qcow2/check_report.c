@@ -76,9 +76,9 @@ static void word_of_repair(char *text, size_t cap)
 {
 	static const char word[] = "Repairing";
 	char *rest = strchr(text, ' ');
-	size_t len = rest ? strlen(rest) : 0;
-	if (strncmp(text, "ERROR", 5) != 0 && strncmp(text, "Leaked", 6) != 0)
+	if (!rest || (strncmp(text, "ERROR", 5) != 0 && strncmp(text, "Leaked", 6) != 0))
 		return;
+	size_t len = strlen(rest);
 	if (len + sizeof word > cap)
 		len = cap - sizeof word;
 	memmove(text + sizeof word - 1, rest, len);

@@ -93,8 +93,10 @@ int edit_extent(struct edit *ed, uint64_t guest, uint64_t len, struct extent *ou
 		out->len += next.len;
 	}
 	table_put(t);
+	if (failed)
+		return -1;
 	out->len = min_u64(out->len, end - guest);
-	return failed;
+	return 0;
 }
 
 int edit_check_range(const struct edit *ed, uint64_t guest, uint64_t len, struct error *e)

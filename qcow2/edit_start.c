@@ -147,34 +147,37 @@ static int write_start(struct edit *ed, const struct start *s, struct error *e)
 	return write_part(ed, s->new, SECTOR, s->size, e);
 }
 
-static int replace_string(char **to, const char *from, struct error *e)
+static void replace_string(char **to, char *with)
 {
-	char *copy = from ? mem_strdup(from, e) : NULL;
-
-	if (from && !copy)
-		return -1;
 	free(*to);
-	*to = copy;
-	return 0;
+	*to = with;
 }
 
+static char *copy_string(const char *from, bool *failed, struct error *e)
+{
+	char *copy = from && !*failed ? mem_strdup(from, e) : NULL;
+
+	*failed |= from && !copy;
+	return copy;
+}
+
+/* What was written is what is in memory, too. The new strings may be the old ones. */
 static int take_over(struct edit *ed, const struct start *s, const struct header *h,
 	const struct header_strings *strings, const struct bitmaps_extension *b, struct error *e)
 {
 	struct qcow2 *q = ed->q;
-	/* The old ones may be among the new. */
-	AUTO_FREE char *name = STEAL(q->backing_name), *format = STEAL(q->backing_format);
-	AUTO_FREE char *data = STEAL(q->data_file_name);
+	bool failed = false;
+	char *name = copy_string(strings->backing_name, &failed, e);
+	char *format = copy_string(strings->backing_name ? strings->backing_format : NULL, &failed, e);
+	char *data = copy_string(strings->data_file_name, &failed, e);
 
 	memcpy(q->header_bytes, s->new, sizeof q->header_bytes);
 	q->h = *h;
 	q->bitmap_directory = *b;
-	return replace_string(&q->backing_name, strings->backing_name, e) ||
-			       replace_string(&q->backing_format,
-				       strings->backing_name ? strings->backing_format : NULL, e) ||
-			       replace_string(&q->data_file_name, strings->data_file_name, e)
-		       ? -1
-		       : 0;
+	replace_string(&q->backing_name, name);
+	replace_string(&q->backing_format, format);
+	replace_string(&q->data_file_name, data);
+	return failed ? -1 : 0;
 }
 
 static int put_start(struct edit *ed, struct start *s, const struct header *wanted,
