@@ -176,7 +176,8 @@ static int subclusters(struct edit *ed, uint64_t guest, uint64_t end, struct err
 	failed = map_entry(ed, t, guest, &x, e);
 	if (!failed && x.type == CLUSTER_COMPRESSED) {
 		table_put(t);
-		return zero_bytes(ed, guest, end - guest, e);
+		/* the last subcluster may reach beyond the disk */
+		return zero_bytes(ed, guest, min_u64(end, ed->q->size) - guest, e);
 	}
 	bitmap = (uint64_t)(x.zero | mask) << 32 | (x.alloc & ~mask);
 	if (!failed)
