@@ -27,6 +27,8 @@ static void parse(const struct cli *c, int argc, char **argv, struct amend_args 
 		switch (id) {
 		case 'o':
 			a->any = true;
+			if (!*arg)
+				exit(cli_error(c, "Invalid option list: %s", arg));
 			if (cli_option_list_add(&a->options, arg, &e) < 0)
 				exit(cli_fail(c, &e));
 			break;
