@@ -42,7 +42,8 @@ struct cli_command {
 	int (*run)(struct cli *c, int argc, char **argv); /* argv[0]: "PROGRAM SUB"; returns the exit status */
 };
 extern const struct cli_command cli_amend, cli_bitmap, cli_check, cli_commit, cli_compare, cli_completion, cli_convert,
-	cli_create, cli_dd, cli_diff, cli_info, cli_io, cli_map, cli_measure, cli_rebase, cli_resize, cli_snapshot;
+	cli_create, cli_dd, cli_diff, cli_info, cli_io, cli_map, cli_measure, cli_rebase, cli_resize, cli_snapshot,
+	cli_trim;
 extern const struct cli_command *const cli_commands[]; /* sorted by name, ends with NULL */
 extern const struct cli_option cli_global_options[];
 

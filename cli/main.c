@@ -28,6 +28,7 @@ const struct cli_command *const cli_commands[] = {
 	&cli_rebase,
 	&cli_resize,
 	&cli_snapshot,
+	&cli_trim,
 	NULL,
 };
 

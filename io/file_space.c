@@ -90,6 +90,19 @@ int file_zero(struct io *io, uint64_t off, uint64_t len, unsigned flags, struct 
 	return end > size ? lengthen(f, end, e) : 0;
 }
 
+int io_punch(struct io *io, uint64_t off, uint64_t len, struct error *e)
+{
+	if (!io_is_file(io))
+		return io_zero(io, off, len, IO_ZERO_UNMAP, e);
+	struct io_file *f = io_file_of(io);
+	uint64_t end = min_u64(off + len, io_size_now(io));
+	if (io->caps & IO_IS_DEVICE) {
+		off = align_up(off, IO_PAGE);
+		end = align_down(end, IO_PAGE);
+	}
+	return off < end ? try_zero(f, SUBTRACT_MODE, &f->no_punch, off, end - off, e) : 0;
+}
+
 int file_truncate(struct io *io, uint64_t size, struct error *e)
 {
 	struct io_file *f = io_file_of(io);

@@ -134,6 +134,9 @@ struct io_identity {
 bool io_file_identity(const struct io *io, struct io_identity *id);
 /* Bytes that the file takes on disk (st_blocks * 512); 0 for devices. */
 uint64_t io_file_allocated(const struct io *io);
+/* Gives the space of a range back; it reads as zeros then. 0 done, 1 not possible here: nothing was changed, and no zeros were written
+ * instead. A device keeps what is less than a page at either end. */
+int io_punch(struct io *io, uint64_t off, uint64_t len, struct error *e);
 /* Reserves space (posix_fallocate semantics; the range reads as zeros). */
 int io_file_reserve(struct io *io, uint64_t off, uint64_t len, struct error *e);
 /* A hint that the range, just written, may go to the disk while the caller does something else before it flushes. */

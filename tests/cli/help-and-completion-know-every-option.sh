@@ -10,7 +10,7 @@ ok "--help succeeds" "$QSNAP" --help
 cp out help
 commands=$(sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p' help)
 same "--help lists the commands" "$(tr '\n' ' ' <<<"$commands")" \
-	"amend bitmap check commit compare completion convert create dd diff info io map measure rebase resize snapshot "
+	"amend bitmap check commit compare completion convert create dd diff info io map measure rebase resize snapshot trim "
 "$QSNAP" completion bash >script || bad "completion bash succeeds" "status $?"
 ok "the completion script is bash" bash -n script
 
