@@ -59,12 +59,15 @@ static int bitmap_read(struct edit *ed, struct edit_bitmap *b, struct error *e)
 
 static int load(struct edit *ed, uint32_t index, struct error *e)
 {
-	struct edit_bitmap *b = &ed->bitmaps->list[ed->bitmaps->count++];
+	struct edit_bitmap *b = &ed->bitmaps->list[ed->bitmaps->count];
 
 	b->index = index;
 	b->entry_host = entry_host(ed->q, index);
-	if (bitmap_read(ed, b, e))
+	if (bitmap_read(ed, b, e)) {
+		bitmap_free(b);
 		return err_prefix(e, "%s: bitmap '%s'", ed->file->name, ed->q->bitmaps[index].name);
+	}
+	ed->bitmaps->count++;
 	return 0;
 }
 
