@@ -7,10 +7,25 @@
 
 #include <zstd.h>
 
+/* What a repetition is searched with; which one is best depends on the data. */
+enum search { SEARCH_TEXT, SEARCH_CODE, SEARCH_REST, SEARCHES };
+
+static const struct search_tables {
+	ZSTD_strategy strategy;
+	int short_bits, long_bits; /* log2 of the entries, for clusters of 64 KiB; ZSTD_fast has the second only */
+	int min_match;
+} search_tables[SEARCHES] = {
+	[SEARCH_TEXT] = {ZSTD_dfast, 14, 16, 5},
+	[SEARCH_CODE] = {ZSTD_fast, 0, 16, 4},
+	[SEARCH_REST] = {ZSTD_dfast, 11, 13, 4},
+};
+static const struct search_tables large_tables = {ZSTD_dfast, 15, 16, 4}; /* for clusters over 64 KiB */
+
 struct zstd_codec {
 	struct codec base;
-	ZSTD_DCtx *decompressor; /* made at its first use, like the other */
-	ZSTD_CCtx *compressor;
+	ZSTD_DCtx *decompressor; /* made at its first use */
+	ZSTD_CCtx *compressor[SEARCHES];
+	bool by_sample; /* each cluster tells which compressor; else there is the first only */
 };
 
 /* Frames that the cluster may be made of. The library would also take the formats of its years before version 0.8, which
@@ -55,49 +70,82 @@ static int zstd_decompress(struct codec *base, const void *src, size_t src_len, 
 	return 0;
 }
 
-/* Settings for clusters of 2^bits bytes that come out a little smaller than level 3, which is what qemu-img uses, in less
- * time: level 3's two hash tables hold more than such a cluster needs and push its bytes out of the first-level cache.
- * Measured with bench/codec.c: one core, 64 KiB clusters of a Debian /usr, relative to level 3 (273 MB/s, .305 of the input):
+/* The default for clusters of 64 KiB comes out a little smaller than level 3, which is what qemu-img uses, in less time. One
+ * search does not fit all data: in machine code a single large table finds as much as two, and packed files hold little to
+ * find. Text wants long repetitions from a large table. The rest, data with many zeros, has enough with small tables, which
+ * leave the first-level cache to the cluster's bytes. Log2 of the tables' entries, shortest match, and what comes out of 64 KiB
+ * clusters of a Debian disk with a sixth of packed files, relative to level 3 for each kind of data:
  *
- *   chain, hash, match   size   speed        level   size   speed
- *   11, 13, 4           1.003    1.23        1      1.039    1.50
- *   12, 13, 4            .998    1.17        2      1.016    1.38
- *   12, 14, 4            .996    1.14        3      1.000    1.00
- *   13, 14, 4            .993    1.09        4       .987     .96
- *   14, 15, 4            .991    1.04
+ *   tables, bytes   packed          code            text            the rest
+ *                   size   speed    size   speed    size   speed    size   speed
+ *   16, 4          1.000   2.0      .996   1.32    1.047   1.18    1.023   1.18
+ *   14 16, 5       1.000   1.0     1.003   1.09    1.001   1.04    1.001   1.00
+ *   12 14, 4       1.000   1.0      .994   1.12    1.004   1.04     .988   1.01
+ *   11 13, 4       1.001   1.2     1.009   1.24    1.015   1.07     .994   1.07
+ *   11 12, 4       1.002   1.4     1.018   1.34    1.029   1.14     .998   1.15
+ *   share of time   .07             .45             .21             .27
  *
- * 12 and 14 leave room for data that is not like this. With 16 KiB and below level 3 has such tables itself. */
-static void use_tuned_level(ZSTD_CCtx *c, unsigned bits)
+ * Each kind gets what is not larger than level 3 by more than a thousandth, so that other mixtures are not either: .9986 and
+ * 10 percent less CPU than 12 14 for all. With 16 KiB and below level 3 is fast by itself; above 64 KiB a cluster is too mixed
+ * to be of one kind. */
+static void use_tables(ZSTD_CCtx *c, const struct search_tables *t)
 {
-	ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, 3);
-	if (bits <= 14)
-		return;
-	ZSTD_CCtx_setParameter(c, ZSTD_c_strategy, ZSTD_dfast);
-	ZSTD_CCtx_setParameter(c, ZSTD_c_chainLog, (int)min_u64(bits - 4, 15));
-	ZSTD_CCtx_setParameter(c, ZSTD_c_hashLog, (int)min_u64(bits - 2, 16));
-	ZSTD_CCtx_setParameter(c, ZSTD_c_minMatch, 4);
+	ZSTD_CCtx_setParameter(c, ZSTD_c_strategy, (int)t->strategy);
+	if (t->strategy == ZSTD_dfast)
+		ZSTD_CCtx_setParameter(c, ZSTD_c_chainLog, t->short_bits);
+	ZSTD_CCtx_setParameter(c, ZSTD_c_hashLog, t->long_bits);
+	ZSTD_CCtx_setParameter(c, ZSTD_c_minMatch, t->min_match);
+}
+
+/* Packed files have all values about equally often; machine code has many above 127 and not too many zeros, text has few
+ * above 127. The numbers are those that told them apart best. */
+static enum search choose_search(const uint8_t *src, size_t len)
+{
+	struct codec_sample s;
+
+	if (!codec_sample(&s, src, len))
+		return SEARCH_TEXT;
+	uint64_t uneven = codec_sample_unevenness(&s);
+	if (uneven < 300 || (uneven < 2000 && s.high * 4 > s.bytes))
+		return SEARCH_CODE;
+	return s.high * 10 < s.bytes ? SEARCH_TEXT : SEARCH_REST;
+}
+
+static void free_compressors(struct zstd_codec *c)
+{
+	for (unsigned i = 0; i < SEARCHES; i++) {
+		ZSTD_freeCCtx(c->compressor[i]);
+		c->compressor[i] = NULL;
+	}
 }
 
 static int zstd_set_level(struct codec *base, struct codec_level l, struct error *e)
 {
 	struct zstd_codec *c = (struct zstd_codec *)base;
+	const uint32_t size = base->max_cluster;
 
-	if (!c->compressor)
-		c->compressor = ZSTD_createCCtx();
-	if (!c->compressor)
-		return err_set(e, ERR_NO_MEMORY, "no memory for zstd");
-	ZSTD_CCtx_reset(c->compressor, ZSTD_reset_session_and_parameters);
-	if (l.level == CODEC_DEFAULT)
-		use_tuned_level(c->compressor, 31 - (unsigned)__builtin_clz(base->max_cluster | 1));
-	else
-		ZSTD_CCtx_setParameter(c->compressor, ZSTD_c_compressionLevel, l.level == CODEC_FASTEST ? 1 : l.level);
+	free_compressors(c);
+	c->by_sample = l.level == CODEC_DEFAULT && (size == 32768 || size == 65536);
+	for (unsigned i = 0; i < (c->by_sample ? SEARCHES : 1u); i++) {
+		c->compressor[i] = ZSTD_createCCtx();
+		if (!c->compressor[i])
+			return err_set(e, ERR_NO_MEMORY, "no memory for zstd");
+		ZSTD_CCtx_setParameter(c->compressor[i], ZSTD_c_compressionLevel,
+			l.level == CODEC_DEFAULT   ? 3
+			: l.level == CODEC_FASTEST ? 1
+						   : l.level);
+		if (c->by_sample)
+			use_tables(c->compressor[i], &search_tables[i]);
+		else if (l.level == CODEC_DEFAULT && size > 65536)
+			use_tables(c->compressor[i], &large_tables);
+	}
 	return 0;
 }
 
 static size_t zstd_compress(struct codec *base, const void *src, size_t len, void *dst, size_t cap)
 {
 	struct zstd_codec *c = (struct zstd_codec *)base;
-	size_t n = ZSTD_compress2(c->compressor, dst, cap, src, len);
+	size_t n = ZSTD_compress2(c->compressor[c->by_sample ? choose_search(src, len) : 0], dst, cap, src, len);
 
 	return ZSTD_isError(n) ? 0 : n;
 }
@@ -107,7 +155,7 @@ static void zstd_free(struct codec *base)
 	struct zstd_codec *c = (struct zstd_codec *)base;
 
 	ZSTD_freeDCtx(c->decompressor);
-	ZSTD_freeCCtx(c->compressor);
+	free_compressors(c);
 	free(c);
 }
 

@@ -80,6 +80,12 @@ static void fill_half(uint8_t *p, size_t n)
 	fill_text(p + n / 2, n - n / 2);
 }
 
+static void fill_sparse(uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = random32() & 0x30000 ? 0 : (uint8_t)(random32() >> 5 | 128);
+}
+
 static const struct {
 	const char *name;
 	void (*fill)(uint8_t *p, size_t n);
@@ -91,6 +97,7 @@ static const struct {
 	{"period", fill_period},
 	{"few symbols", fill_few_symbols},
 	{"half random", fill_half},
+	{"sparse", fill_sparse},
 };
 enum { PATTERNS = sizeof patterns / sizeof *patterns };
 
