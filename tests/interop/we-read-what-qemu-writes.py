@@ -42,6 +42,19 @@ def bytes_are_the_same(image):
     qemu_img("compare", "-q", image.path, copy)
 
 
+def without_more(value):
+    """What ours tells of a snapshot beyond qemu-img, under its own name, must be there, and is left out."""
+    if isinstance(value, list):
+        return [without_more(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    more = ("virtual-size", "exclusive-bytes", "shared-bytes") if "vm-state-size" in value else ()
+    for key in more:
+        if not isinstance(value.get(key), int):
+            raise Wrong(f"no {key} in {value}")
+    return {key: without_more(item) for key, item in value.items() if key not in more}
+
+
 def told_the_same(image):
     if not qemu.MODERN:
         return
@@ -51,7 +64,7 @@ def told_the_same(image):
         theirs = qemu_img(*words, *format_option, image.path, want=None)
         ours = qsnap(*words, *format_option, image.path, want=theirs.status)
         if theirs.out.strip():
-            different(" ".join(words), ours.json(), theirs.json())
+            different(" ".join(words), without_more(ours.json()), theirs.json())
 
 
 def one(seed):
