@@ -114,14 +114,14 @@ if peer; then
 fi
 
 # the file alone: an external data file is not needed
-"$QSNAP" create -q -f qcow2 -o data_file=outside.raw split 4M
-"$QSNAP" io -f qcow2 -c "write -P 5 0 1M" split >/dev/null
-head -c 300000 "$QSNAP" >>split
+"$QSNAP" create -q -f qcow2 -o data_file=outside.raw split.qcow2 4M
+"$QSNAP" io -f qcow2 -c "write -P 5 0 1M" split.qcow2 >/dev/null
+head -c 300000 "$QSNAP" >>split.qcow2
 mv outside.raw elsewhere
-ok "with an external data file" "$QSNAP" trim split
+ok "with an external data file" "$QSNAP" trim split.qcow2
 mv elsewhere outside.raw
-ok "... the metadata are sound" "$QSNAP" check split
-same "... and it reads the same" "$("$QSNAP" io -f qcow2 -c 'read -P 5 0 1M' split | grep -c 'erification failed')" 0
+ok "... the metadata are sound" "$QSNAP" check split.qcow2
+same "... and it reads the same" "$("$QSNAP" io -f qcow2 -c 'read -P 5 0 1M' split.qcow2 | grep -c 'erification failed')" 0
 
 # killed at some moment, again and again
 for n in $(seq 20); do

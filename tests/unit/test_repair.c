@@ -147,7 +147,7 @@ START_TEST(leaks_alone_never_do_harm)
 	struct damaged sound, d;
 	damaged_new(&sound, &damage_kinds[_i], 3000 + (uint64_t)_i);
 	for (unsigned i = 0; i < damage_count; i++) {
-		struct report before, repair, after;
+		struct report before, repair, after = {0};
 		if (!make(&d, &sound, i))
 			continue;
 		AUTO_IO struct io *file = memory(d.bytes, d.len);
