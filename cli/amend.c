@@ -117,7 +117,7 @@ static int amend(const struct cli *c, const struct amend_args *a, struct cli_edi
 		.data_file_raw = wanted.data_file_raw,
 		.size = wanted.size,
 		.data_file = wanted.data_file};
-	return edit_amend(d->ed, &am, &e) < 0 ? cli_fail(c, &e) : 0;
+	return edit_amend(d->top.ed, &am, &e) < 0 ? cli_fail(c, &e) : 0;
 }
 
 static int change(const struct cli *c, const struct amend_args *a)

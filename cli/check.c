@@ -26,15 +26,6 @@ static void parse(const struct cli *c, int argc, char **argv, struct check_args 
 	int id;
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
 		switch (id) {
-		case 'f':
-			a->source.format = arg;
-			break;
-		case 'T':
-			a->source.cache = arg;
-			break;
-		case 'U':
-			a->source.force_share = true;
-			break;
 		case 'q':
 			a->quiet = true;
 			break;
@@ -53,6 +44,8 @@ static void parse(const struct cli *c, int argc, char **argv, struct check_args 
 		case CLI_OUTPUT:
 			a->json = cli_parse_output(c, arg);
 			break;
+		default:
+			cli_source_option(&a->source, id, arg);
 		}
 	}
 	if (argc - optind != 1)

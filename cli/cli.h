@@ -185,10 +185,8 @@ int cli_parse_snapshot(const struct cli *c, const char *text, struct snapshot_qu
 struct cli_edited {
 	bool write, owns_io;
 	struct chain *image;
-	struct chain below; /* the layers beneath the top; count 0: none */
-	struct io *backing; /* over `below` */
-	struct edit *ed;    /* NULL: raw, or read-only */
-	struct io *io;      /* the disk's bytes */
+	struct edited top; /* its editor is NULL: raw, or read-only */
+	struct io *io;     /* the disk's bytes */
 };
 /* Opens with all that lies below. Prints what went wrong and returns -1. */
 int cli_edited_open(const struct cli *c, const char *name, const struct cli_source *source, bool write,

@@ -23,9 +23,6 @@ static void parse(const struct cli *c, int argc, char **argv, struct commit_args
 	int id;
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
 		switch (id) {
-		case 'f':
-			a->source.format = arg;
-			break;
 		case 't':
 			a->source.cache = arg;
 			break;
@@ -48,6 +45,8 @@ static void parse(const struct cli *c, int argc, char **argv, struct commit_args
 		case COMMIT_THREADS:
 			a->threads = cli_parse_number(c, "number of threads", arg, 0, 1024);
 			break;
+		default:
+			cli_source_option(&a->source, id, arg);
 		}
 	}
 	if (argc - optind != 1)

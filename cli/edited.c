@@ -5,23 +5,9 @@
  */
 #include "cli/cli.h"
 
-static int open_below(struct cli_edited *d, struct error *e)
-{
-	if (d->image->count == 1)
-		return 0;
-	d->below = (struct chain){.layers = d->image->layers + 1, .count = d->image->count - 1};
-	d->below.size = d->below.layers[0].size;
-	return chain_io(&d->backing, &d->below, e);
-}
-
 static int open_editor(struct cli_edited *d, struct error *e)
 {
-	struct edit_opts opts;
-
-	if (open_below(d, e))
-		return -1;
-	opts = (struct edit_opts){.backing = d->backing};
-	if (edit_open(&d->ed, &d->image->layers[0], &opts, e) || edit_io(&d->io, d->ed, e))
+	if (edited_open(&d->top, d->image, 0, NULL, e) || edit_io(&d->io, d->top.ed, e))
 		return -1;
 	d->owns_io = true;
 	return 0;
@@ -51,17 +37,12 @@ static int open_layers(struct cli_edited *d, struct error *e)
 int cli_edited_open(const struct cli *c, const char *name, const struct cli_source *source, bool write,
 	struct cli_edited *d)
 {
-	struct cli_access access = {.path = name, .write = write};
 	struct chain_opts opts;
 	struct error e;
 
 	*d = (struct cli_edited){.write = write};
-	if (cli_source_opts(c, source, name, NULL, &opts) < 0 || cli_confine(c, &access, 1) < 0)
+	if ((write ? cli_write_opts(c, source, name, &opts) : cli_source_opts(c, source, name, NULL, &opts)) < 0)
 		return -1;
-	if (write) {
-		opts.write = true;
-		opts.lock = opts.format == IMAGE_RAW ? IO_LOCK_WRITE_RAW : IO_LOCK_WRITE;
-	}
 	if (cli_open(c, name, &opts, &d->image) < 0)
 		return -1;
 	if (open_layers(d, &e) == 0)
@@ -78,10 +59,9 @@ int cli_edited_close(const struct cli *c, struct cli_edited *d)
 
 	if (d->owns_io)
 		io_close(d->io);
-	failed = edit_close(d->ed, &e);
+	failed = edited_close(&d->top, &e);
 	if (failed)
 		cli_fail(c, &e);
-	io_close(d->backing);
 	chain_close(d->image);
 	*d = (struct cli_edited){0};
 	return failed;

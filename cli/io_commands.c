@@ -155,13 +155,13 @@ static int write_compressed(struct io_session *s, uint64_t guest, uint64_t len, 
 {
 	uint64_t size;
 
-	if (!s->d.ed)
+	if (!s->d.top.ed)
 		return err_set(e, ERR_UNSUPPORTED, "a raw image has no compressed clusters");
 	size = s->d.image->layers[0].q->g.cluster_size;
 	for (uint64_t done = 0; done < len;) {
 		uint64_t n = min_u64(size, len - done);
 
-		if (edit_write_compressed(s->d.ed, s->buf + done, (size_t)n, guest + done, e))
+		if (edit_write_compressed(s->d.top.ed, s->buf + done, (size_t)n, guest + done, e))
 			return -1;
 		done += n;
 	}
@@ -196,8 +196,8 @@ static int run_discard(struct io_session *s, const struct io_words *w)
 
 	if (parse_range(s, w, INT64_MAX, &guest, &len))
 		return 1;
-	failed = s->d.ed ? edit_discard(s->d.ed, guest, len, &e)
-			 : len && io_zero(s->d.io, guest, len, IO_ZERO_UNMAP, &e);
+	failed = s->d.top.ed ? edit_discard(s->d.top.ed, guest, len, &e)
+			     : len && io_zero(s->d.io, guest, len, IO_ZERO_UNMAP, &e);
 	if (failed)
 		return fail(s, "discard", &e);
 	return told(s, w, "discard", guest, len);

@@ -42,9 +42,6 @@ static void parse(const struct cli *c, int argc, char **argv, struct resize_args
 	}
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
 		switch (id) {
-		case 'f':
-			a->source.format = arg;
-			break;
 		case 'q':
 			a->quiet = true;
 			break;
@@ -54,6 +51,8 @@ static void parse(const struct cli *c, int argc, char **argv, struct resize_args
 		case RESIZE_PREALLOCATION:
 			a->prealloc = parse_prealloc(c, arg);
 			break;
+		default:
+			cli_source_option(&a->source, id, arg);
 		}
 	}
 	int operands = argc - optind + (a->size != NULL);

@@ -23,9 +23,6 @@ static void parse(const struct cli *c, int argc, char **argv, struct trim_args *
 	int id;
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
 		switch (id) {
-		case 'f':
-			a->source.format = arg;
-			break;
 		case 'q':
 			a->quiet = true;
 			break;
@@ -35,6 +32,8 @@ static void parse(const struct cli *c, int argc, char **argv, struct trim_args *
 		case CLI_OUTPUT:
 			a->json = cli_parse_output(c, arg);
 			break;
+		default:
+			cli_source_option(&a->source, id, arg);
 		}
 	}
 	if (argc - optind != 1)

@@ -240,17 +240,6 @@ struct transfer {
 };
 int transfer_run(struct transfer *t, struct error *e);
 
-/* ---- a layer that is changed in place (convert/edited.c) ---- */
-
-struct edited {
-	struct chain below; /* count 0: nothing is */
-	struct io *backing;
-	struct edit *ed;
-};
-/* The chain outlives it; it must not move in memory. */
-int edited_open(struct edited *d, const struct chain *c, unsigned layer, struct progress *progress, struct error *e);
-int edited_close(struct edited *d, struct error *e);
-
 /* ---- snapshots whose backing changes (convert/states.c) ---- */
 
 struct state_change {

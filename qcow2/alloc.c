@@ -152,7 +152,7 @@ int alloc_some(struct edit *ed, uint64_t want, uint64_t *host, uint64_t *got, st
 /* Room for `len` bytes behind the compressed cluster before, which is counted once more: 0 done, 1 there is none. */
 static int pack_behind(struct edit *ed, uint32_t len, uint64_t *host, struct error *e)
 {
-	uint64_t at = ed->packed_at, cluster, end, next;
+	uint64_t at = ed->packed_at, cluster, end;
 	bool more;
 	int full;
 
@@ -171,9 +171,8 @@ static int pack_behind(struct edit *ed, uint32_t len, uint64_t *host, struct err
 		full = take(ed, &s, e);
 		if (full)
 			return full;
-		next = s.first + 1;
 		if (ed->free_cursor == end)
-			ed->free_cursor = next << ed->g.cluster_bits;
+			ed->free_cursor = end + ed->g.cluster_size;
 	}
 	full = refs_add(ed, cluster, e);
 	if (full > 0 && more && edit_drop(ed, end, 1, e))

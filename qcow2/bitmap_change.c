@@ -24,15 +24,6 @@ static int read_directory(struct edit *ed, struct directory *d, struct error *e)
 		e);
 }
 
-static uint64_t entry_at(const struct qcow2 *q, uint32_t index)
-{
-	uint64_t at = 0;
-
-	for (uint32_t i = 0; i < index; i++)
-		at += q->bitmaps[i].entry.bytes;
-	return at;
-}
-
 /* The header leads to `d`, which has `count` entries; what it lead to before is given up. */
 static int put_directory(struct edit *ed, const struct directory *d, uint32_t count, struct error *e)
 {
@@ -67,7 +58,7 @@ static void find_entries(struct edit *ed)
 	for (uint32_t i = 0; ed->bitmaps && i < ed->bitmaps->count; i++) {
 		struct edit_bitmap *b = &ed->bitmaps->list[i];
 
-		b->entry_host = ed->q->bitmap_directory.directory_offset + entry_at(ed->q, b->index);
+		b->entry_host = edit_bitmap_entry_host(ed->q, b->index);
 	}
 }
 
@@ -190,7 +181,7 @@ int edit_bitmap_remove(struct edit *ed, const char *name, struct error *e)
 	if (edit_begin_change(ed, e) || read_directory(ed, &d, e))
 		return -1;
 	x = ed->q->bitmaps[index].entry;
-	at = entry_at(ed->q, (uint32_t)index);
+	at = edit_bitmap_entry_host(ed->q, (uint32_t)index) - ed->q->bitmap_directory.directory_offset;
 	d.len -= x.bytes;
 	memmove(d.bytes + at, d.bytes + at + x.bytes, d.len - at);
 	failed = put_directory(ed, &d, ed->q->bitmap_count - 1, e);

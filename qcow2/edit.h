@@ -34,6 +34,16 @@ int edit_open(struct edit **out, struct layer *l, const struct edit_opts *opts, 
  * allowed; `e` as always. */
 int edit_close(struct edit *ed, struct error *e);
 
+/* A layer of an opened chain with an editor on it, over what lies below it (qcow2/edited.c). */
+struct edited {
+	struct chain below; /* count 0: nothing is */
+	struct io *backing;
+	struct edit *ed;
+};
+/* The chain outlives it; it must not move in memory. After a failure there is nothing to close. */
+int edited_open(struct edited *d, const struct chain *c, unsigned layer, struct progress *progress, struct error *e);
+int edited_close(struct edited *d, struct error *e);
+
 /* ---- guest bytes (qcow2/edit_read.c, edit_write.c, edit_zero.c): ranges must lie within the disk, ERR_USAGE ---- */
 
 int edit_read(struct edit *ed, void *buf, size_t len, uint64_t guest, struct error *e);

@@ -7,7 +7,7 @@
 
 enum { FLAGS_AT = 12, MAX_BYTES = 1 << 30 };
 
-static uint64_t entry_host(const struct qcow2 *q, uint32_t index)
+uint64_t edit_bitmap_entry_host(const struct qcow2 *q, uint32_t index)
 {
 	uint64_t host = q->bitmap_directory.directory_offset;
 
@@ -62,7 +62,7 @@ static int load(struct edit *ed, uint32_t index, struct error *e)
 	struct edit_bitmap *b = &ed->bitmaps->list[ed->bitmaps->count];
 
 	b->index = index;
-	b->entry_host = entry_host(ed->q, index);
+	b->entry_host = edit_bitmap_entry_host(ed->q, index);
 	if (bitmap_read(ed, b, e)) {
 		bitmap_free(b);
 		return err_prefix(e, "%s: bitmap '%s'", ed->file->name, ed->q->bitmaps[index].name);

@@ -7,23 +7,18 @@
 
 int edit_put_header(struct edit *ed, const struct header *h, struct error *e)
 {
-	uint8_t bytes[QCOW2_HEADER_V3_BYTES], *old = ed->q->header_bytes;
-	size_t len, from = 0, to;
+	uint8_t bytes[QCOW2_HEADER_V3_BYTES];
+	size_t first, end;
 
-	memcpy(bytes, old, sizeof bytes);
-	len = to = header_encode(h, bytes);
-	if (h->size == ed->q->h.size) /* the file's may be no whole sector */
-		memcpy(bytes + HEADER_SIZE_AT, old + HEADER_SIZE_AT, 8);
-	while (from < len && bytes[from] == old[from])
-		from++;
-	if (from == len)
+	memcpy(bytes, ed->q->header_bytes, sizeof bytes);
+	header_patch(bytes, &ed->q->h, h, &first, &end);
+	if (first == end)
 		return 0;
-	while (bytes[to - 1] == old[to - 1])
-		to--;
 	/* order: what the new fields lead to, flush, the fields, flush */
-	if (edit_sync(ed, e) || edit_write_table(ed, bytes + from, to - from, from, "header", e) || edit_sync(ed, e))
+	if (edit_sync(ed, e) || edit_write_table(ed, bytes + first, end - first, first, "header", e) ||
+		edit_sync(ed, e))
 		return -1;
-	memcpy(old, bytes, sizeof bytes);
+	memcpy(ed->q->header_bytes, bytes, sizeof bytes);
 	ed->q->h = *h;
 	return 0;
 }

@@ -187,7 +187,6 @@ int edit_put_header(struct edit *ed, const struct header *h, struct error *e);
  * lead to was written; ERR_LIMIT when they do not fit, before the first write. backing_offset and backing_len are found here. */
 int edit_put_start(struct edit *ed, const struct header *h, const struct header_strings *strings,
 	const struct bitmaps_extension *b, struct error *e);
-enum { HEADER_SIZE_AT = 24 }; /* where the fixed header has the disk's size */
 
 /* ---- bitmaps that follow our writes (qcow2/edit_bitmap.c, edit_bitmap_store.c) ----
  *
@@ -218,6 +217,8 @@ struct edit_bitmap *edit_bitmaps_find(struct edit *ed, uint32_t index);
 /* A guest range was changed: memory only. */
 void edit_bitmaps_mark(struct edit *ed, uint64_t guest, uint64_t len);
 void edit_bitmap_set(struct edit *ed, struct edit_bitmap *b, uint64_t guest, uint64_t len);
+/* Where the directory entry of q->bitmaps[index] is. */
+uint64_t edit_bitmap_entry_host(const struct qcow2 *q, uint32_t index);
 /* Sets the flags in the file, without a flush. */
 int edit_bitmap_flags(struct edit *ed, const struct edit_bitmap *b, uint32_t flags, struct error *e);
 /* The same when the disk becomes `size` bytes long; before the header says so. What is new is clean. */

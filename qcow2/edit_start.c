@@ -184,15 +184,14 @@ static int put_start(struct edit *ed, struct start *s, const struct header *want
 	const struct header_strings *strings, const struct bitmaps_extension *b, struct error *e)
 {
 	struct header h = *wanted;
+	size_t first, end;
 
 	if (io_read(ed->file, s->old, s->size, 0, e) || compose(ed, s, &h, strings, b, e) ||
 		place_name(ed, s, strings->backing_name, e))
 		return -1;
 	h.backing_offset = s->name_at;
 	h.backing_len = (uint32_t)s->name_len;
-	header_encode(&h, s->new);
-	if (h.size == ed->q->h.size)
-		memcpy(s->new + HEADER_SIZE_AT, s->old + HEADER_SIZE_AT, 8);
+	header_patch(s->new, &ed->q->h, &h, &first, &end);
 	if (write_start(ed, s, e))
 		return -1;
 	return take_over(ed, s, &h, strings, b, e);

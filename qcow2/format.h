@@ -76,6 +76,9 @@ int header_check_reftable(const struct header *h, struct error *e);
 int header_check_snapshot_count(const struct header *h, struct error *e);
 /* Writes 72, 104 or 112 bytes to buf, as version and header_length say; returns how many. */
 size_t header_encode(const struct header *h, uint8_t *buf);
+/* Makes `bytes`, the file's header that was decoded as `from`, say what `to` says, where these differ; what decoding drops stays.
+ * [*first, *end): the bytes that were set; empty when nothing differs. Returns what header_encode would. */
+size_t header_patch(uint8_t *bytes, const struct header *from, const struct header *to, size_t *first, size_t *end);
 void header_geometry(const struct header *h, struct geometry *g);
 /* What header_decode demands of the active L1 table; a snapshot's must pass it too before it is used (FORMAT.md §8.2). ERR_LIMIT
  * or ERR_CORRUPT: too large, too small for a disk of `disk_size` bytes, unaligned, beyond 2^63. */

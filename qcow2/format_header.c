@@ -225,6 +225,24 @@ size_t header_encode(const struct header *h, uint8_t *buf)
 	return QCOW2_HEADER_V3_BYTES;
 }
 
+size_t header_patch(uint8_t *bytes, const struct header *from, const struct header *to, size_t *first, size_t *end)
+{
+	uint8_t old[QCOW2_HEADER_V3_BYTES] = {0}, new[QCOW2_HEADER_V3_BYTES] = {0};
+	size_t len;
+
+	header_encode(from, old);
+	len = header_encode(to, new);
+	*first = *end = 0;
+	for (size_t i = 0; i < len; i++) {
+		if (old[i] == new[i])
+			continue;
+		bytes[i] = new[i];
+		*first = *end ? *first : i;
+		*end = i + 1;
+	}
+	return len;
+}
+
 void header_geometry(const struct header *h, struct geometry *g)
 {
 	geometry_init(g, h->cluster_bits, h->refcount_order, h->incompatible & INCOMPAT_EXTENDED_L2);

@@ -2,7 +2,7 @@
  *
  * One layer of an opened chain with an editor on it, over what lies below it.
  */
-#include "convert/internal.h"
+#include "qcow2/edit.h"
 
 int edited_open(struct edited *d, const struct chain *c, unsigned layer, struct progress *progress, struct error *e)
 {
