@@ -14,23 +14,23 @@ static struct edit *editor(struct io *io)
 	return ((struct edited_io *)io)->ed;
 }
 
-static int edited_read(struct io *io, void *buf, size_t len, uint64_t guest, struct error *e)
+static int disk_read(struct io *io, void *buf, size_t len, uint64_t guest, struct error *e)
 {
 	return edit_read(editor(io), buf, len, guest, e);
 }
 
-static int edited_write(struct io *io, const void *buf, size_t len, uint64_t guest, struct error *e)
+static int disk_write(struct io *io, const void *buf, size_t len, uint64_t guest, struct error *e)
 {
 	return edit_write(editor(io), buf, len, guest, e);
 }
 
-static int edited_zero(struct io *io, uint64_t guest, uint64_t len, unsigned flags, struct error *e)
+static int disk_zero(struct io *io, uint64_t guest, uint64_t len, unsigned flags, struct error *e)
 {
 	return edit_zero(editor(io), guest, len, flags & IO_ZERO_UNMAP ? EDIT_MAY_UNMAP : 0, e);
 }
 
 /* With what the backing shows below. */
-static int edited_extent(struct io *io, uint64_t guest, uint64_t len, struct extent *out, struct error *e)
+static int disk_extent(struct io *io, uint64_t guest, uint64_t len, struct extent *out, struct error *e)
 {
 	struct edit *ed = editor(io);
 
@@ -45,12 +45,12 @@ static int edited_extent(struct io *io, uint64_t guest, uint64_t len, struct ext
 	return 0;
 }
 
-static int edited_flush(struct io *io, struct error *e)
+static int disk_flush(struct io *io, struct error *e)
 {
 	return edit_flush(editor(io), e);
 }
 
-static int edited_truncate(struct io *io, uint64_t size, struct error *e)
+static int disk_truncate(struct io *io, uint64_t size, struct error *e)
 {
 	if (edit_resize(editor(io), size, PREALLOC_OFF, e))
 		return -1;
@@ -58,20 +58,20 @@ static int edited_truncate(struct io *io, uint64_t size, struct error *e)
 	return 0;
 }
 
-static void edited_close(struct io *io)
+static void disk_close(struct io *io)
 {
 	free(io->name);
 	free(io);
 }
 
-static const struct io_ops edited_ops = {
-	.read = edited_read,
-	.write = edited_write,
-	.zero = edited_zero,
-	.extent = edited_extent,
-	.flush = edited_flush,
-	.truncate = edited_truncate,
-	.close = edited_close,
+static const struct io_ops disk_ops = {
+	.read = disk_read,
+	.write = disk_write,
+	.zero = disk_zero,
+	.extent = disk_extent,
+	.flush = disk_flush,
+	.truncate = disk_truncate,
+	.close = disk_close,
 };
 
 int edit_io(struct io **out, struct edit *ed, struct error *e)
@@ -81,7 +81,7 @@ int edit_io(struct io **out, struct edit *ed, struct error *e)
 	if (!m)
 		return -1;
 	m->ed = ed;
-	m->io = (struct io){.ops = &edited_ops,
+	m->io = (struct io){.ops = &disk_ops,
 		.size = ed->q->size,
 		.caps = IO_CAN_WRITE | IO_CAN_PUNCH,
 		.align = 1,
