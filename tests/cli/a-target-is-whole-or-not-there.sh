@@ -93,23 +93,15 @@ if command -v qemu-io >/dev/null; then
 	for format in raw qcow2; do
 		"$QSNAP" create -q -f $format used 1M
 		before=$(sha256sum <used)
-		mkfifo hold
-		qemu-io -f $format used <hold >/dev/null &
-		pid=$!
-		exec 5>hold
-		for ((i = 0; i < 200; i++)); do
-			if grep -q ":$(stat -c %i used) " /proc/locks; then break; fi
-			sleep 0.02
-		done
+		hold qemu-io -f $format used
 		fails 1 "a target that is in use ($format)" "$QSNAP" convert -f raw -O $format src.raw used
 		says "lock"
 		fails 1 "... and with -n" "$QSNAP" convert -n -f raw -O $format src.raw used
 		fails 1 "... and create there" "$QSNAP" create -q -f $format used 4M
 		same "... is not touched" "$(sha256sum <used)" "$before"
-		exec 5>&-
-		wait $pid
+		let_go
 		ok "... nobody uses it any more" "$QSNAP" convert -f raw -O $format src.raw used
-		rm -f used hold
+		rm -f used
 	done
 else
 	skip "a target that is in use" "there is no qemu-io"

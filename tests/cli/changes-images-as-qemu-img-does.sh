@@ -28,6 +28,8 @@ q create -f qcow2 -o data_file=data.raw,data_file_raw=on data.qcow2 4M
 q create -f qcow2 -o extended_l2=on,cluster_size=128k -b base.raw -F raw sub.qcow2
 w -c 'write -P 7 4k 4k' sub.qcow2
 printf abc >odd.raw && truncate -s 1000 odd.raw
+q create -f qcow2 -o cluster_size=4k small.qcow2 1M
+w -c 'write -P 8 64k 64k' small.qcow2
 mkdir folder
 q create -f qcow2 -b ../base.raw -F raw folder/rel.qcow2
 cd .. || exit 1
@@ -51,14 +53,18 @@ twice() {
 	for program in "$peer" "$mine"; do
 		local to=theirs
 		[ "$program" = "$peer" ] || to=ours
-		rm -rf work && cp -r images work && cd work || exit 1
+		rm -rf work.$to && cp -r images work.$to && cd work.$to || exit 1
 		status=0
 		"$program" "$@" >../$to.out 2>../$to.err </dev/null || status=$?
 		echo "status $status" >>../$to.out
 		sed -i -E "s#^[^ :]*qemu-img( [a-z]+)?: #qemu-img\1: #; s#'[^' ]*qemu-img ([a-z]+) --help' for more info.*#'\1 --help'#" ../$to.err
-		state >../$to.state
 		cd .. || exit 1
 	done
+	echo same | tee theirs.state >ours.state
+	if ! diff -rq work.theirs work.ours >/dev/null; then
+		(cd work.theirs && state) >theirs.state
+		(cd work.ours && state) >ours.state
+	fi
 	if ! cmp -s theirs.out ours.out; then
 		bad "$*" "$(diff theirs.out ours.out | head -5) $(head -c 300 ours.err)"
 	elif [ $messages = 1 ] && ! cmp -s theirs.err ours.err; then
@@ -76,7 +82,8 @@ twice resize a b c
 twice resize alone.qcow2 8M
 twice resize alone.qcow2 +1M
 twice resize -q alone.qcow2 +0.5M
-twice resize -f qcow2 alone.qcow2 1.5G
+twice resize -f qcow2 alone.qcow2 0.05G
+twice resize small.qcow2 64M
 twice resize alone.qcow2 4M
 twice resize alone.qcow2 +0
 twice resize alone.qcow2 -1M
@@ -180,24 +187,19 @@ cd .. || exit 1
 
 # ---- locks ----
 cp -r images locks && cd locks || exit 1
-hold() { # WORDS: qemu-io has the image open while the rest runs
-	"$io" "$@" -c 'sleep 2000' >/dev/null 2>&1 &
-	holder=$!
-	sleep 0.4
-}
 for verb in "resize top.qcow2 +1M" "commit top.qcow2" "rebase -b base.raw -F raw top.qcow2"; do
-	hold top.qcow2
+	hold "$io" top.qcow2
 	fails 1 "$verb while a writer has the image" "$mine" $verb
 	says 'Failed to get'
-	wait $holder
+	let_go
 done
-hold mid.qcow2
+hold "$io" mid.qcow2
 fails 1 "commit into an image that is being written to" "$mine" commit top.qcow2
-wait $holder
-hold -r mid.qcow2
+let_go
+hold "$io" -r mid.qcow2
 fails 1 "commit into an image that is being read" "$mine" commit top.qcow2
 says 'Failed to get "write" lock'
 ok "rebase beside a reader of the backing file" "$mine" rebase -b base.raw -F raw top.qcow2
-wait $holder
+let_go
 cd .. || exit 1
 finish

@@ -70,12 +70,10 @@ chmod u+w leaked
 
 if peer; then
 	cp kept leaked
-	printf 'write 0 64k\nsleep 3000\nquit\n' | "$(dirname "$peer")/qemu-io" -f qcow2 leaked >/dev/null 2>&1 &
-	holder=$!
-	sleep 1
+	hold "${peer%-img}-io" -f qcow2 leaked
 	fails 1 "an image in use" "$QSNAP" check -r all leaked
 	says "lock"
-	wait $holder
+	let_go
 	ok "... and when it is not any more" "$QSNAP" check -q -r all leaked
 else
 	skip "an image in use" "no qemu-img"

@@ -74,18 +74,12 @@ fails 1 "an image that is not there" "$QSNAP" diff --from a nosuch.qcow2
 same "an image without a backing file, all of it" "$(text --from backing base.qcow2)" "0 0x600000 data;"
 
 # an image in use
-qemu-io -c 'write -q 0 64k' -c 'sleep 100000' top.qcow2 > writer.out 2>&1 &
-writer=$!
-for ((i = 0; i < 250; i++)); do
-	grep -q "$(stat -c %i top.qcow2)" /proc/locks && break
-	sleep 0.02
-done
+hold qemu-io top.qcow2
 fails 1 "an image that somebody writes to" "$QSNAP" diff --from id=1 --to tuesday top.qcow2
 says "lock"
 same "... its snapshots with -U" "$(text -U --from id=1 --to tuesday top.qcow2)" \
 	"0x100000 0x20000 data;0x400000 0x100000 zero;0xc00000 0x10000 zero;"
-kill $writer
-wait $writer 2> /dev/null
+let_go
 
 # a snapshot deleted while it is looked at: more is printed than the pipe takes before its reader begins to read
 qemu-img create -q -f qcow2 -o cluster_size=512 many.qcow2 16M

@@ -11,6 +11,7 @@
 #   run COMMAND...              runs it; output in files out and err, status in $status
 #   skip NAME WHY, good NAME, bad NAME WHY
 #   peer                        sets $peer to the newest qemu-img there is, or fails
+#   hold PROGRAM WORDS..., let_go   from the one to the other that qemu-io has an image open, as WORDS say
 set -u
 QSNAP=${QSNAP:-$PWD/build/qsnap}
 TEST_TMP=${TEST_TMP:-$(mktemp -d)}
@@ -60,4 +61,22 @@ peer() {
 	lines=$(cd "$TREE" && scripts/peer 2>/dev/null)
 	peer=$(sort -V <<<"$lines" | tail -n 1 | cut -d' ' -f2)
 	[ -n "$peer" ]
+}
+hold() {
+	rm -f held.in
+	mkfifo held.in
+	"$@" <held.in >held.out 2>&1 &
+	holder=$!
+	exec 8>held.in
+	echo help >&8
+	# the second prompt: the image was opened, the command done
+	until [ "$(grep -c 'qemu-io> ' held.out)" -ge 2 ]; do
+		kill -0 $holder 2>/dev/null || { bad "$*" "$(cat held.out)" && break; }
+		sleep 0.02
+	done
+}
+let_go() {
+	echo quit >&8
+	exec 8>&-
+	wait "$holder"
 }

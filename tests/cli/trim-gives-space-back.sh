@@ -105,12 +105,10 @@ ok "... and reads the same" "$QSNAP" compare dirty sound.raw
 
 if peer; then
 	cp wasteful busy
-	printf 'write 0 64k\nsleep 2000\nquit\n' | "$(dirname "$peer")/qemu-io" -f qcow2 busy >/dev/null 2>&1 &
-	holder=$!
-	sleep 0.7
+	hold "${peer%-img}-io" -f qcow2 busy
 	fails 1 "an image in use" "$QSNAP" trim busy
 	says "lock"
-	wait $holder
+	let_go
 fi
 
 # the file alone: an external data file is not needed
