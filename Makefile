@@ -11,10 +11,13 @@ VERSION := 0.1.0
 FOLDERS := base io qcow2 convert lib
 LIB_SRC := $(foreach d,$(FOLDERS),$(sort $(wildcard $(d)/*.c)))
 CLI_SRC := $(sort $(wildcard cli/*.c))
+# Machines: in the program, not in the library.
+VM_SRC = $(sort $(filter-out $(if $(call on,$(HAVE_LIBVIRT)),,driver/libvirt_%.c),$(wildcard driver/*.c snapshot/*.c)))
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
+VM_OBJ = $(VM_SRC:%.c=$(B)/%.o)
 UNIT_OBJ := $(UNIT_SRC:%.c=$(B)/%.o)
 
 # Libraries that must be there; a goal that builds nothing does not ask for them.
@@ -31,10 +34,13 @@ on = $(filter 1,$(1))
 HAVE_LIBDEFLATE ?= $(call have,libdeflate)
 HAVE_ISAL ?= $(call have,libisal)
 HAVE_SECCOMP ?= $(call have,libseccomp)
+HAVE_LIBVIRT ?= $(call have,libvirt libvirt-qemu libxml-2.0)
 DEFS_ALL := $(if $(call on,$(HAVE_LIBDEFLATE)),-DHAVE_LIBDEFLATE) $(if $(call on,$(HAVE_ISAL)),-DHAVE_ISAL) \
-	$(if $(call on,$(HAVE_SECCOMP)),-DHAVE_SECCOMP)
+	$(if $(call on,$(HAVE_SECCOMP)),-DHAVE_SECCOMP) $(if $(call on,$(HAVE_LIBVIRT)),-DHAVE_LIBVIRT)
 LIBS := $(if $(call on,$(HAVE_LIBDEFLATE)),-ldeflate) $(if $(call on,$(HAVE_ISAL)),-lisal) \
 	$(if $(call on,$(HAVE_SECCOMP)),-lseccomp) -lzstd -lz -lcrypto -ljansson
+VM_LIBS := $(if $(call on,$(HAVE_LIBVIRT)),-lvirt-qemu -lvirt -lxml2)
+$(B)/driver/libvirt_%.o: private CPPFLAGS += $(shell pkg-config --cflags libxml-2.0 2>/dev/null)
 
 OPT ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wvla -Wpointer-arith \
@@ -49,14 +55,14 @@ all: $(if $(CLI_SRC),$(B)/qsnap) $(B)/libqsnap.so $(B)/libqsnap.a ## build/qsnap
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 	@echo 'Variables: B=FOLDER (build), SAN=address,undefined|thread, CC=clang, PREFIX, DESTDIR, CI=1 (warnings are errors),'
-	@echo '           HAVE_LIBDEFLATE=0, HAVE_ISAL=0, HAVE_SECCOMP=0 (leave a library out)'
+	@echo '           HAVE_LIBDEFLATE=0, HAVE_ISAL=0, HAVE_SECCOMP=0, HAVE_LIBVIRT=0 (leave a library out)'
 
 # What was compiled with other flags, or linked from other files, is made again.
 stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(1))' > $@
 $(B)/flags.stamp: FORCE
 	$(call stamp,$(CC) $(CFLAGS_ALL))
 $(B)/objects.stamp: FORCE
-	$(call stamp,$(LDFLAGS_ALL) $(LIBS) $(LIB_OBJ) $(CLI_OBJ) $(UNIT_OBJ))
+	$(call stamp,$(LDFLAGS_ALL) $(LIBS) $(LIB_OBJ) $(VM_OBJ) $(CLI_OBJ) $(UNIT_OBJ))
 FORCE:
 
 $(B)/%.o: %.c $(B)/flags.stamp
@@ -64,8 +70,8 @@ $(B)/%.o: %.c $(B)/flags.stamp
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 # Everything, for the program and the tests; what others link against has only the names that begin with qsnap_.
-$(B)/internal.a: $(LIB_OBJ) $(B)/objects.stamp
-	rm -f $@ && ar rcs $@ $(LIB_OBJ)
+$(B)/internal.a: $(LIB_OBJ) $(VM_OBJ) $(B)/objects.stamp
+	rm -f $@ && ar rcs $@ $(LIB_OBJ) $(VM_OBJ)
 
 $(B)/libqsnap.a: $(LIB_OBJ) $(B)/objects.stamp
 	ld -r -o $(B)/libqsnap.o $(LIB_OBJ)
@@ -76,7 +82,7 @@ $(B)/libqsnap.so: $(LIB_OBJ) $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) -shared -Wl,-soname,libqsnap.so.0 -o $@ $(LIB_OBJ) $(LIBS)
 
 $(B)/qsnap: $(CLI_OBJ) $(B)/internal.a $(B)/objects.stamp
-	$(CC) $(LDFLAGS_ALL) -o $@ $(CLI_OBJ) $(B)/internal.a $(LIBS)
+	$(CC) $(LDFLAGS_ALL) -o $@ $(CLI_OBJ) $(B)/internal.a $(VM_LIBS) $(LIBS)
 
 # Unit tests: each tests/unit/test_NAME.c has `Suite *suite_NAME(void)`; the list is made from the file names.
 UNIT_NAMES := $(patsubst tests/unit/test_%.c,%,$(filter tests/unit/test_%.c,$(UNIT_SRC)))
@@ -88,7 +94,7 @@ $(B)/tests/unit/%.o: private CPPFLAGS += -I$(B)
 # tests/unit/alloc_fault.c stands before these.
 UNIT_WRAPPED := mem_calloc mem_alloc_pages realloc
 $(B)/unit: $(UNIT_OBJ) $(B)/internal.a $(B)/objects.stamp
-	$(CC) $(LDFLAGS_ALL) $(UNIT_WRAPPED:%=-Wl,--wrap=%) -o $@ $(UNIT_OBJ) $(B)/internal.a $(LIBS) $$(pkg-config --libs check)
+	$(CC) $(LDFLAGS_ALL) $(UNIT_WRAPPED:%=-Wl,--wrap=%) -o $@ $(UNIT_OBJ) $(B)/internal.a $(VM_LIBS) $(LIBS) $$(pkg-config --libs check)
 unit: $(B)/unit ## build and run the unit tests
 	$(B)/unit
 
@@ -169,4 +175,4 @@ uninstall: ## remove what install put there
 clean: ## remove the build folder
 	rm -rf $(B)
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(VM_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d)

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a driver told of a domain, given back; and opening a driver that may not be there.
+ */
+#include "driver/driver.h"
+
+static void free_disk(struct driver_disk *d)
+{
+	for (unsigned i = 0; i < d->image_count; i++) {
+		free(d->images[i].path);
+		free(d->images[i].kind);
+	}
+	free(d->images);
+	free(d->target);
+}
+
+void driver_domain_free(struct driver_domain *d)
+{
+	for (unsigned i = 0; i < d->disk_count; i++)
+		free_disk(&d->disks[i]);
+	for (unsigned i = 0; i < d->host_device_count; i++)
+		free(d->host_devices[i]);
+	free(d->disks);
+	free(d->host_devices);
+	free(d->name);
+	free(d->job);
+	free(d->xml);
+	*d = (struct driver_domain){0};
+}
+
+void driver_records_free(struct driver_record *records, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		free(records[i].name);
+		free(records[i].parent);
+	}
+	free(records);
+}
+
+void driver_close(struct driver *d)
+{
+	if (d)
+		d->ops->close(d);
+}
+
+#ifndef HAVE_LIBVIRT
+int driver_libvirt_open(struct driver **out, const char *uri, struct error *e)
+{
+	(void)uri;
+	*out = NULL;
+	return err_set(e, ERR_UNSUPPORTED, "this build has no libvirt");
+}
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * driver: a hypervisor as snapshots of running machines need it, and no more. driver/libvirt.c speaks to libvirt; a scripted
+ * one stands in for it in unit tests, for the order of steps and for a failure at each.
+ *
+ * Every call is one step that happened or did not: it returns 0 when the hypervisor says that it is done (a job: that it was
+ * begun), -1 with an error when not. After a failure, or when the connection broke, the caller asks `look` what is so. Domains
+ * are named by UUID, disks by their target ("vda"). All calls of one driver are for one thread at a time.
+ */
+#ifndef QSNAP_DRIVER_H
+#define QSNAP_DRIVER_H
+
+#include "base/base.h"
+
+enum { DRIVER_UUID_CHARS = 37 };
+
+/* ---- what there is ---- */
+
+enum driver_format { DRIVER_RAW, DRIVER_QCOW2, DRIVER_FORMAT_OTHER };
+
+/* One file of a disk: its top, or a backing file. */
+struct driver_image {
+	char *path; /* file or device on the hypervisor's host; NULL: no local storage, `kind` tells what */
+	char *kind; /* "file", "block", "network", ... as the definition says */
+	enum driver_format format;
+};
+
+struct driver_disk {
+	char *target;
+	/* [0] is the top. For a running domain the whole chain as it is in use, for others as far as the definition names it. */
+	struct driver_image *images;
+	unsigned image_count;
+	bool whole_chain; /* the definition tells where the chain ends */
+	bool readonly, shareable, transient, encrypted;
+	bool no_disk; /* CD-ROM or floppy drive, or nothing in it */
+	bool busy;    /* a block job runs on it */
+};
+
+enum driver_state {
+	DRIVER_RUNNING,
+	DRIVER_PAUSED,
+	DRIVER_SHUT_OFF,
+	DRIVER_BETWEEN, /* shutting down, crashed, suspended by itself: no snapshot of that */
+};
+
+struct driver_domain {
+	char *name;
+	char uuid[DRIVER_UUID_CHARS];
+	enum driver_state state;
+	bool paused_by_user; /* DRIVER_PAUSED, and not because of an error or a job */
+	bool persistent;
+	bool saved;      /* shut off with a managed save image */
+	bool agent;      /* a guest agent is connected */
+	bool snapshots;  /* the hypervisor keeps records of external snapshots of it */
+	char *job;       /* a job of the whole domain that runs ("migration", "save", ...); NULL: none */
+	char *xml;       /* what would be defined again: the persistent definition, or the live one of a transient domain */
+	struct driver_disk *disks;
+	unsigned disk_count;
+	char **host_devices; /* XML of each device of the host that is passed through and in the way of a save */
+	unsigned host_device_count;
+};
+void driver_domain_free(struct driver_domain *d); /* what it owns, not itself; fit for zeros */
+
+enum driver_job_kind { DRIVER_NO_JOB, DRIVER_COPY, DRIVER_COMMIT, DRIVER_OTHER_JOB };
+struct driver_job {
+	enum driver_job_kind kind;
+	uint64_t done, total; /* bytes, as the hypervisor counts */
+	bool ready;           /* source and copy are the same and stay so until it is ended */
+};
+
+/* A record of a snapshot that the hypervisor keeps and others see. */
+struct driver_record {
+	char *name;
+	char *parent; /* NULL: none */
+	int64_t created; /* seconds since 1970 */
+	bool external, memory;
+};
+
+/* ---- what can be done ---- */
+
+struct driver;
+struct driver_new_file { /* for overlays and copies */
+	const char *target;
+	const char *path;
+	enum driver_format format;
+};
+
+enum driver_copy_flags {
+	DRIVER_COPY_SHALLOW = 1, /* only the top: the destination exists and has the same backing file */
+	DRIVER_COPY_SYNC = 2,    /* the guest's writes wait until they are in the copy, too */
+};
+
+struct driver_ops {
+	/* Whether this hypervisor runs on this very host, so that its paths are ours. Else ERR_UNSUPPORTED that says why. */
+	int (*local)(struct driver *d, struct error *e);
+	/* By name or UUID. ERR_NOT_FOUND. `out` is zeros before; driver_domain_free after success. */
+	int (*look)(struct driver *d, const char *domain, struct driver_domain *out, struct error *e);
+	/* UUIDs of all domains; the array and its strings are the caller's. */
+	int (*list)(struct driver *d, char ***uuids, unsigned *count, struct error *e);
+
+	int (*suspend)(struct driver *d, const char *uuid, struct error *e);
+	int (*resume)(struct driver *d, const char *uuid, struct error *e);
+	/* Managed save: stops the guest, its memory is kept until the next start. */
+	int (*save)(struct driver *d, const char *uuid, struct error *e);
+	/* Starts, from the managed save image if there is one. */
+	int (*start)(struct driver *d, const char *uuid, bool paused, struct error *e);
+	int (*device)(struct driver *d, const char *uuid, const char *xml, bool attach, struct error *e);
+	/* File systems of the guest, by its agent, which gets `seconds` to answer. */
+	int (*freeze)(struct driver *d, const char *uuid, unsigned seconds, struct error *e);
+	int (*thaw)(struct driver *d, const char *uuid, unsigned seconds, struct error *e);
+	int (*set_time)(struct driver *d, const char *uuid, struct error *e);
+
+	/* An internal snapshot of each of these disks at one instant, while the guest runs; all or none. */
+	int (*internal_create)(struct driver *d, const char *uuid, const char *const *targets, unsigned count,
+		const char *name, struct error *e);
+	int (*internal_delete)(struct driver *d, const char *uuid, const char *target, const char *name,
+		struct error *e);
+	/* A new top for each of these disks at one instant; all or none. The hypervisor makes the files; no record is kept. */
+	int (*overlay)(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
+		struct error *e);
+
+	/* Block jobs. A copy is written to a file that exists; the domain stays defined. A commit is of the active top into `base`. */
+	int (*copy)(struct driver *d, const char *uuid, const struct driver_new_file *to, unsigned flags,
+		struct error *e);
+	int (*commit)(struct driver *d, const char *uuid, const char *target, const char *base, struct error *e);
+	int (*job)(struct driver *d, const char *uuid, const char *target, struct driver_job *out, struct error *e);
+	/* Ends it: with `pivot` the guest goes on with the copy (a commit: with the base). */
+	int (*end_job)(struct driver *d, const char *uuid, const char *target, bool pivot, struct error *e);
+
+	/* The hypervisor's own records. `define` makes one for internal snapshots of these disks that exist; `forget` drops it. */
+	int (*records)(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count,
+		struct error *e);
+	int (*define_record)(struct driver *d, const char *uuid, const char *name, int64_t created,
+		const char *const *targets, unsigned count, struct error *e);
+	int (*forget_record)(struct driver *d, const char *uuid, const char *name, struct error *e);
+
+	void (*close)(struct driver *d);
+};
+
+struct driver {
+	const struct driver_ops *ops;
+	/* Is told each call to the hypervisor by the name that its own manual has ("virDomainSuspend"); NULL: nobody listens. */
+	void (*told)(void *ctx, const char *call);
+	void *told_ctx;
+};
+
+void driver_records_free(struct driver_record *records, unsigned count);
+void driver_close(struct driver *d); /* NULL is allowed */
+
+/* ---- libvirt (driver/libvirt.c) ---- */
+
+/* `uri` NULL: what libvirt itself would take (LIBVIRT_DEFAULT_URI, its configuration). ERR_UNSUPPORTED when it was left out of
+ * the build. */
+int driver_libvirt_open(struct driver **out, const char *uri, struct error *e);
+
+#endif
