@@ -8,6 +8,8 @@
 
 #include "tests/unit/io_fault.h"
 
+enum { CRASH_FILES = 2 };
+
 /* Called with each file that there may be; `what` tells how it came about. */
 typedef void crash_judge(void *ctx, struct io *file, const char *what);
 
@@ -15,5 +17,14 @@ typedef void crash_judge(void *ctx, struct io *file, const char *what);
  * `random` mixtures; length changes may be lost. */
 void crash_each(const uint8_t *start, size_t len, const struct fault_record *records, size_t count, unsigned random,
 	crash_judge *judge, void *ctx);
+
+/* The same for an image and its data file: a flush of one says nothing of the other. */
+struct crash_start {
+	const uint8_t *bytes;
+	size_t len;
+};
+typedef void crash_judge_files(void *ctx, struct io *const *files, const char *what);
+void crash_each_of(const struct crash_start *start, unsigned files, const struct fault_record *records, size_t count,
+	unsigned random, crash_judge_files *judge, void *ctx);
 
 #endif

@@ -5,16 +5,23 @@
 #include "tests/unit/edit_model.h"
 
 const struct edit_kind edit_kinds[] = {
-	{"512", 512, 16, 3, false, false, false, 96 << 10},
-	{"512, backing, 64 bits", 512, 64, 3, false, true, false, 64 << 10},
-	{"512, 1 bit", 512, 1, 3, false, false, true, 64 << 10},
-	{"1k, 8 bits, zstd", 1024, 8, 3, false, true, true, 96 << 10},
-	{"4k, version 2", 4096, 16, 2, false, false, false, 192 << 10},
-	{"4k, version 2, backing", 4096, 16, 2, false, true, false, 192 << 10},
-	{"4k, 2 bits, backing", 4096, 2, 3, false, true, false, (192 << 10) + 512},
-	{"16k, extended L2", 16384, 16, 3, true, false, false, 256 << 10},
-	{"16k, extended L2, backing", 16384, 16, 3, true, true, false, (256 << 10) - 1024},
-	{"64k", 65536, 16, 3, false, false, false, 512 << 10},
+	{"512", 512, 16, 3, false, false, false, false, false, false, 96 << 10},
+	{"512, backing, 64 bits", 512, 64, 3, false, true, false, false, false, false, 64 << 10},
+	{"512, 1 bit", 512, 1, 3, false, false, true, false, false, false, 64 << 10},
+	{"1k, 8 bits, zstd", 1024, 8, 3, false, true, true, false, false, false, 96 << 10},
+	{"4k, version 2", 4096, 16, 2, false, false, false, false, false, false, 192 << 10},
+	{"4k, version 2, backing", 4096, 16, 2, false, true, false, false, false, false, 192 << 10},
+	{"4k, 2 bits, backing", 4096, 2, 3, false, true, false, false, false, false, (192 << 10) + 512},
+	{"16k, extended L2", 16384, 16, 3, true, false, false, false, false, false, 256 << 10},
+	{"16k, extended L2, backing", 16384, 16, 3, true, true, false, false, false, false, (256 << 10) - 1024},
+	{"64k", 65536, 16, 3, false, false, false, false, false, false, 512 << 10},
+	{"512, lazy", 512, 16, 3, false, false, false, true, false, false, 96 << 10},
+	{"4k, lazy, backing", 4096, 64, 3, false, true, false, true, false, false, 192 << 10},
+	{"16k, lazy, extended L2", 16384, 16, 3, true, false, false, true, false, false, 256 << 10},
+	{"512, data file", 512, 16, 3, false, false, false, false, true, false, 96 << 10},
+	{"4k, data file, backing", 4096, 16, 3, false, true, false, false, true, false, (192 << 10) + 512},
+	{"4k, raw data file", 4096, 16, 3, false, false, false, false, true, true, 192 << 10},
+	{"16k, data file, extended L2", 16384, 16, 3, true, false, false, false, true, false, 256 << 10},
 };
 const unsigned edit_kind_count = sizeof edit_kinds / sizeof *edit_kinds;
 
@@ -42,7 +49,7 @@ void edit_model_open(struct edit_model *m, const struct edit_kind *k, uint64_t s
 {
 	struct image_create c;
 	struct error e;
-	struct io *file, *none = NULL;
+	struct io *file, *data = NULL;
 	*m = (struct edit_model){.kind = *k, .random = seed, .count = 1, .granule = 1};
 	m->versions[0] = disk_of(m, NULL);
 	image_create_defaults(&c, IMAGE_QCOW2);
@@ -52,15 +59,21 @@ void edit_model_open(struct edit_model *m, const struct edit_kind *k, uint64_t s
 	c.version = k->version;
 	c.extended_l2 = k->extended_l2;
 	c.compression = k->zstd ? CODEC_ZSTD : CODEC_DEFLATE;
+	c.lazy_refcounts = k->lazy;
+	c.data_file_raw = k->data_raw;
+	c.data_file = k->data_file ? "data" : NULL;
 	if (k->backing) {
 		c.backing_name = "base.raw";
 		c.backing_format = "raw";
 		fill(m, m->versions[0], k->size / 2);
 		need(io_memory_new(&m->backing, m->versions[0], k->size / 2, "base.raw", &e), &e);
 	}
-	need(io_memory_new(&file, "", 0, "top", &e) || image_create_run(&c, file, NULL, &e), &e);
+	if (k->data_file)
+		need(io_memory_new(&data, "", 0, "data", &e), &e);
+	need(io_memory_new(&file, "", 0, "top", &e) || image_create_run(&c, file, data, &e), &e);
 	m->fault = io_fault_new(file);
-	m->chain = chain_of(&m->fault, &none, 1);
+	m->data = data ? io_fault_beside(data, m->fault) : NULL;
+	m->chain = chain_of(&m->fault, &m->data, 1);
 	need(edit_open(&m->ed, &m->chain->layers[0], &(struct edit_opts){.backing = m->backing}, &e), &e);
 }
 
@@ -116,11 +129,34 @@ int edit_model_step(struct edit_model *m, struct error *e)
 	case 1:
 		return step_discard(m, disk, guest, len, e);
 	case 2:
+		if (m->kind.data_file)
+			break;
 		return step_compressed(m, disk, guest, e);
 	default:
-		fill(m, disk + guest, len);
-		return edit_write(m->ed, disk + guest, len, guest, e);
+		break;
 	}
+	fill(m, disk + guest, len);
+	return edit_write(m->ed, disk + guest, len, guest, e);
+}
+
+void edit_model_make_dirty(struct edit_model *m)
+{
+	struct error e;
+	struct image_view v;
+	AUTO_FREE uint8_t *bytes = malloc(m->fault->size);
+	need(io_read(m->fault, bytes, m->fault->size, 0, &e), &e);
+	image_view_open(&v, bytes, m->fault->size);
+	struct header h = v.h;
+	h.incompatible |= INCOMPAT_DIRTY;
+	header_encode(&h, bytes);
+	for (uint64_t i = 0; i < (uint64_t)h.reftable_clusters << v.g.cluster_bits >> 3; i++) {
+		const uint64_t block = get_be64(bytes + h.reftable_offset + i * 8);
+		for (uint64_t k = 0; block && k < 1ull << v.g.refblock_bits; k++)
+			if (edit_random(m, 2))
+				refcount_put(bytes + block, v.g.refcount_order, k, 0);
+	}
+	image_view_close(&v);
+	need(io_write(m->fault, bytes, m->fault->size, 0, &e), &e);
 }
 
 /* ---- what may be ---- */
@@ -142,6 +178,16 @@ void edit_model_allows(const struct edit_model *m, const uint8_t *disk, const ch
 				m->versions[m->count - 1][at]);
 }
 
+void edit_model_look_at_raw(const struct edit_model *m, struct io *data, const char *what)
+{
+	struct error e;
+	AUTO_FREE uint8_t *raw = disk_of(m, NULL);
+	if (!m->kind.data_raw)
+		return;
+	need(io_read(data, raw, min_u64(m->kind.size, data->size), 0, &e), &e);
+	edit_model_allows(m, raw, what);
+}
+
 struct io *edit_model_copy(struct io *file)
 {
 	struct error e;
@@ -151,11 +197,11 @@ struct io *edit_model_copy(struct io *file)
 	return out;
 }
 
-struct chain *edit_model_look(const struct edit_model *m, struct io *file, struct edit **ed, uint8_t *disk)
+struct chain *edit_model_look(const struct edit_model *m, struct io *file, struct io *data, struct edit **ed,
+	uint8_t *disk)
 {
 	struct error e;
-	struct io *none = NULL;
-	struct chain *c = chain_of(&file, &none, 1);
+	struct chain *c = chain_of(&file, &data, 1);
 	need(edit_open(ed, &c->layers[0], &(struct edit_opts){.backing = m->backing}, &e), &e);
 	need(edit_read(*ed, disk, m->kind.size, 0, &e), &e);
 	return c;
@@ -214,17 +260,28 @@ static void repair_and_look(struct chain *c, const char *what)
 	look_at_counts(c->layers[0].file);
 }
 
-void edit_model_judge(void *ctx, struct io *file, const char *what)
+static bool is_dirty(const struct io *file)
+{
+	struct header h;
+	struct error e;
+	need(header_decode(io_memory_bytes(file), file->size, &h, &e), &e);
+	return h.incompatible & INCOMPAT_DIRTY;
+}
+
+void edit_model_judge(void *ctx, struct io *const *files, const char *what)
 {
 	const struct edit_model *m = ctx;
+	struct io *file = files[0], *data = m->data ? edit_model_copy(files[1]) : NULL;
 	struct edit_model go_on = {
 		.kind = m->kind, .backing = m->backing, .snapshot = m->snapshot, .count = 1, .granule = m->granule};
 	struct error e;
 	go_on.random = m->random + file->size;
 	go_on.versions[0] = disk_of(m, NULL);
-	look_at_counts(file);
+	if (!is_dirty(file))
+		look_at_counts(file);
+	edit_model_look_at_raw(m, data, what);
 	look_at_snapshot(m, file, what);
-	struct chain *c = edit_model_look(m, edit_model_copy(file), &go_on.ed, go_on.versions[0]);
+	struct chain *c = edit_model_look(m, edit_model_copy(file), data, &go_on.ed, go_on.versions[0]);
 	edit_model_allows(m, go_on.versions[0], what);
 	for (unsigned i = 0; i < 4; i++) {
 		need(edit_model_step(&go_on, &e), &e);

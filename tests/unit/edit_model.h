@@ -19,6 +19,8 @@ struct edit_kind {
 	uint32_t cluster_size, refcount_bits;
 	unsigned version;
 	bool extended_l2, backing, zstd;
+	bool lazy;                /* refcounts may lag behind in an image that is marked as dirty */
+	bool data_file, data_raw; /* guest data in a second file; which can be read without the image */
 	uint32_t size;
 };
 extern const struct edit_kind edit_kinds[];
@@ -27,7 +29,7 @@ extern const unsigned edit_kind_count;
 struct edit_model {
 	struct edit_kind kind;
 	struct chain *chain;
-	struct io *fault, *backing;
+	struct io *fault, *data, *backing; /* data: NULL without a data file */
 	struct edit *ed;
 	uint8_t *versions[VERSIONS]; /* of the disk; [0] at the last flush, [count - 1] now */
 	unsigned count;
@@ -52,11 +54,16 @@ int edit_model_step(struct edit_model *m, struct error *e);
 void edit_model_flushed(struct edit_model *m);
 /* Each granule of `disk` is one of its versions. */
 void edit_model_allows(const struct edit_model *m, const uint8_t *disk, const char *what);
+/* The same of a data file that is said to be raw; others say nothing by themselves. */
+void edit_model_look_at_raw(const struct edit_model *m, struct io *data, const char *what);
 /* A copy of the file's bytes as a new memory io. */
 struct io *edit_model_copy(struct io *file);
-/* Opens the bytes of `file` (taken over) for changes; the disk as it reads. */
-struct chain *edit_model_look(const struct edit_model *m, struct io *file, struct edit **ed, uint8_t *disk);
-/* For crash_each; ctx is the model. Also goes on writing after the crash, and repairs. */
-void edit_model_judge(void *ctx, struct io *file, const char *what);
+/* Opens the bytes of `file` and `data` (taken over; data NULL: none) for changes; the disk as it reads. */
+struct chain *edit_model_look(const struct edit_model *m, struct io *file, struct io *data, struct edit **ed,
+	uint8_t *disk);
+/* What a crash of another program leaves of lazy refcounts: the dirty bit, and counts that are too low. Between two editors. */
+void edit_model_make_dirty(struct edit_model *m);
+/* For crash_each_of; ctx is the model. Also goes on writing after the crash, and repairs. */
+void edit_model_judge(void *ctx, struct io *const *files, const char *what);
 
 #endif

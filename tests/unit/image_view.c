@@ -171,8 +171,10 @@ static void compare_copied(const struct image_view *v)
 		NEED(copied_is_right(v, raw & ENTRY_COPIED, v->found[table >> v->g.cluster_bits] == 1));
 		for (uint64_t k = 0; k < 1ull << v->g.l2_bits; k++) {
 			struct l2_entry entry = decode_at(v, table, k);
+			const bool allocated = entry.type == CLUSTER_NORMAL || entry.type == CLUSTER_ZERO_ALLOC;
+			/* the first cluster of a data file has the host offset that else means none */
 			if (v->data_file)
-				NEED(entry.copied == (entry.type == CLUSTER_NORMAL));
+				NEED(entry.copied == allocated || (entry.type == CLUSTER_ZERO_PLAIN && !i && !k));
 			else if (entry.type != CLUSTER_COMPRESSED)
 				NEED(copied_is_right(v, entry.copied,
 					entry.host && v->found[entry.host >> v->g.cluster_bits] == 1));

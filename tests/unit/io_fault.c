@@ -9,6 +9,7 @@
 struct io_fault {
 	struct io io;
 	struct io *inner;
+	struct io_fault *log; /* whose records are written: its own or the first file's */
 	pthread_mutex_t lock;
 	struct {
 		unsigned count, fail_at; /* fail_at 0: never */
@@ -45,17 +46,18 @@ static int step(struct io_fault *f, enum fault_op op, struct error *e)
 
 static void record(struct io_fault *f, enum fault_op op, uint64_t off, uint64_t len, const void *bytes)
 {
-	pthread_mutex_lock(&f->lock);
-	if (f->count == f->room) {
-		f->room = f->room ? f->room * 2 : 64;
-		f->records = must(reallocarray(f->records, f->room, sizeof *f->records));
+	struct io_fault *log = f->log;
+	pthread_mutex_lock(&log->lock);
+	if (log->count == log->room) {
+		log->room = log->room ? log->room * 2 : 64;
+		log->records = must(reallocarray(log->records, log->room, sizeof *log->records));
 	}
-	struct fault_record *r = &f->records[f->count++];
-	*r = (struct fault_record){.op = op, .off = off, .len = len};
+	struct fault_record *r = &log->records[log->count++];
+	*r = (struct fault_record){.op = op, .file = f != log, .off = off, .len = len};
 	if (bytes)
 		r->bytes = memcpy(must(malloc(len ? len : 1)), bytes, len);
 	__atomic_store_n(&f->io.size, f->inner->size, __ATOMIC_RELEASE);
-	pthread_mutex_unlock(&f->lock);
+	pthread_mutex_unlock(&log->lock);
 }
 
 static int fault_read(struct io *io, void *buf, size_t len, uint64_t off, struct error *e)
@@ -133,10 +135,18 @@ struct io *io_fault_new(struct io *inner)
 {
 	struct io_fault *f = must(calloc(1, sizeof *f));
 	f->inner = inner;
+	f->log = f;
 	f->io = (struct io){.ops = &fault_ops, .size = inner->size, .align = 1, .name = must(strdup(inner->name))};
 	f->io.caps = inner->caps & (IO_CAN_WRITE | IO_CAN_PUNCH | IO_READS_ZERO | IO_IS_DEVICE);
 	pthread_mutex_init(&f->lock, NULL);
 	return &f->io;
+}
+
+struct io *io_fault_beside(struct io *inner, struct io *first)
+{
+	struct io *io = io_fault_new(inner);
+	fault_of(io)->log = fault_of(first);
+	return io;
 }
 
 void io_fault_fail(struct io *io, enum fault_op op, unsigned k, int sys_errno, bool sticky)

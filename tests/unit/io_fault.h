@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * For tests: an io over another one that writes down what is done to it and can be told to fail. With the record, any
- * moment of a sequence of writes can be made again, as a crash would have left it.
+ * moment of a sequence of writes can be made again, as a crash would have left it. Two files of one image write into one record.
  */
 #ifndef QSNAP_TESTS_UNIT_IO_FAULT_H
 #define QSNAP_TESTS_UNIT_IO_FAULT_H
@@ -12,12 +12,15 @@ enum fault_op { FAULT_READ, FAULT_WRITE, FAULT_ZERO, FAULT_FLUSH, FAULT_TRUNCATE
 
 struct fault_record {
 	enum fault_op op;
+	unsigned file;     /* 0, or 1: what io_fault_beside made */
 	uint64_t off, len; /* TRUNCATE: len is the new size */
 	uint8_t *bytes;    /* WRITE: what was written */
 };
 
 /* Takes over `inner`. Aborts when there is no memory. Reads are counted but not recorded. */
 struct io *io_fault_new(struct io *inner);
+/* A second file whose records go to `first`, which must live as long. Its calls are counted, and fail, by themselves. */
+struct io *io_fault_beside(struct io *inner, struct io *first);
 /* The k-th call of this kind from now on fails with `sys_errno` and does nothing; k = 1 is the next. `sticky`: all later ones
  * too. k = 0: none fails. */
 void io_fault_fail(struct io *io, enum fault_op op, unsigned k, int sys_errno, bool sticky);
