@@ -49,11 +49,11 @@ struct driver_domain {
 	enum driver_state state;
 	bool paused_by_user; /* DRIVER_PAUSED, and not because of an error or a job */
 	bool persistent;
-	bool saved;      /* shut off with a managed save image */
-	bool agent;      /* a guest agent is connected */
-	bool snapshots;  /* the hypervisor keeps records of external snapshots of it */
-	char *job;       /* a job of the whole domain that runs ("migration", "save", ...); NULL: none */
-	char *xml;       /* what would be defined again: the persistent definition, or the live one of a transient domain */
+	bool saved;     /* shut off with a managed save image */
+	bool agent;     /* a guest agent is connected */
+	bool snapshots; /* the hypervisor keeps records of external snapshots of it */
+	char *job;      /* a job of the whole domain that runs ("migration", "save", ...); NULL: none */
+	char *xml; /* what would be defined again: the persistent definition, or the live one of a transient domain */
 	struct driver_disk *disks;
 	unsigned disk_count;
 	char **host_devices; /* XML of each device of the host that is passed through and in the way of a save */
@@ -71,7 +71,7 @@ struct driver_job {
 /* A record of a snapshot that the hypervisor keeps and others see. */
 struct driver_record {
 	char *name;
-	char *parent; /* NULL: none */
+	char *parent;    /* NULL: none */
 	int64_t created; /* seconds since 1970 */
 	bool external, memory;
 };

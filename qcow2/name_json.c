@@ -4,12 +4,8 @@
  * the drivers qcow2 and raw over file and host_device. An option that would change what is read, and is not done
  * here, is refused rather than ignored.
  */
+#include "base/json_read.h"
 #include "qcow2/internal.h"
-
-/* base.h has a json_string of its own; jansson's is not needed here. */
-#define json_string jansson_string
-#include <jansson.h>
-#undef json_string
 
 enum { MAX_NESTING = 16, MAX_KEY = 200 };
 

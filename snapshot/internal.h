@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of snapshot/ share: the journal, what a trace is and how it is taken back, and the steps that modes are made of.
+ */
+#ifndef QSNAP_SNAPSHOT_INTERNAL_H
+#define QSNAP_SNAPSHOT_INTERNAL_H
+
+#include "snapshot/snapshot.h"
+
+/* ---- traces: what we leave in the world for the time being ---- */
+
+/* The order of writing is always: the trace into the journal, durably; the deed; ...; the deed undone; the trace dropped. So
+ * a trace may be there without its deed, and each way of taking one back looks first whether there is anything to do. */
+enum trace_kind {
+	TRACE_DEVICE,   /* `name`: XML of a device that was detached */
+	TRACE_SAVED,    /* the guest was stopped by a managed save */
+	TRACE_FROZEN,   /* the guest's file systems are frozen */
+	TRACE_PAUSED,   /* the guest is suspended */
+	TRACE_INTERNAL, /* an internal snapshot `name` in disk `target`, the file `path` */
+	TRACE_OVERLAY,  /* disk `target` writes to `path`, whose backing file is `name` */
+	TRACE_COPY,     /* a block copy of disk `target` to `path` runs */
+	TRACE_FILE,     /* the file `path` */
+	TRACE_RECORD,   /* the hypervisor's record of snapshot `name` */
+	TRACE_KINDS,
+};
+struct trace {
+	enum trace_kind kind;
+	char *target, *path, *name; /* NULL where the kind has none */
+	uint64_t dev, ino;          /* INTERNAL, OVERLAY: of the disk's file that must not change; 0: unknown */
+	unsigned id;
+};
+
+/* ---- the journal (snapshot/journal.c): STATE/UUID.journal, one JSON object a line ---- */
+
+struct journal;
+/* Takes STATE/UUID.lock, waiting up to `wait_seconds`, then ERR_BUSY; reads what an earlier run left. A last line that is not
+ * whole was never acted on and is ignored; anything else that cannot be read is ERR_CORRUPT. */
+int journal_open(struct journal **out, const char *state_dir, const char *uuid, unsigned wait_seconds,
+	const atomic_bool *cancel, struct error *e);
+/* Before the first put: the domain's state before the first deed. What is left of an earlier run keeps its own. */
+int journal_begin(struct journal *j, const char *domain, enum driver_state was, struct error *e);
+enum driver_state journal_was(const struct journal *j);
+/* Durable on return. The strings are copied; *id names the trace. */
+int journal_put(struct journal *j, const struct trace *t, unsigned *id, struct error *e);
+/* Durable on return. When no trace is left, the file is gone. */
+int journal_drop(struct journal *j, unsigned id, struct error *e);
+/* The traces that are there, oldest first; valid until the next put or drop. */
+const struct trace *journal_traces(const struct journal *j, unsigned *count);
+void journal_close(struct journal *j); /* NULL is allowed; keeps the file when traces are left */
+
+/* ---- a command (snapshot/vm.c) ---- */
+
+struct vm {
+	struct vm_opts opts;
+	struct driver *driver;
+	struct driver_domain domain; /* as last looked at */
+	struct journal *journal;     /* NULL: read_only */
+};
+/* Looks at the domain again. */
+int vm_look(struct vm *vm, struct error *e);
+void vm_step(const struct vm *vm, const char *step, const char *disk);
+void vm_note(const struct vm *vm, const char *fmt, ...) PRINTF_LIKE(2, 3);
+bool vm_cancelled(const struct vm *vm);
+const struct driver_disk *vm_disk(const struct vm *vm, const char *target); /* NULL: none */
+/* The guest has a QEMU process: its disks are for the hypervisor to change. */
+bool vm_active(const struct vm *vm);
+/* Sleeps `ms`; false when cancelled. */
+bool vm_sleep(const struct vm *vm, unsigned ms);
+
+/* ---- taking traces back (snapshot/trace.c) ---- */
+
+/* The trace into the journal, before its deed. */
+int trace_put(struct vm *vm, const struct trace *t, unsigned *id, struct error *e);
+/* Takes back that one, or all, youngest first. Also after a cancel. A failure leaves the trace in the journal, and goes on with
+ * the others that do not need it; the first error is told. */
+int trace_undo(struct vm *vm, unsigned id, struct error *e);
+int trace_undo_all(struct vm *vm, struct error *e);
+int trace_undo_kind(struct vm *vm, enum trace_kind kind, struct error *e);
+/* It is to stay: only the journal forgets it. */
+int trace_keep(struct vm *vm, unsigned id, struct error *e);
+/* One for each kind (snapshot/undo_guest.c, undo_disk.c): 0 when there is nothing of it any more. */
+int undo_device(struct vm *vm, const struct trace *t, struct error *e);
+int undo_saved(struct vm *vm, const struct trace *t, struct error *e);
+int undo_frozen(struct vm *vm, const struct trace *t, struct error *e);
+int undo_paused(struct vm *vm, const struct trace *t, struct error *e);
+int undo_internal(struct vm *vm, const struct trace *t, struct error *e);
+int undo_overlay(struct vm *vm, const struct trace *t, struct error *e);
+int undo_copy(struct vm *vm, const struct trace *t, struct error *e);
+int undo_file(struct vm *vm, const struct trace *t, struct error *e);
+int undo_record(struct vm *vm, const struct trace *t, struct error *e);
+
+/* ---- one snapshot being taken ---- */
+
+/* A disk of it, and where its frozen state can be read. */
+struct part {
+	const struct driver_disk *disk;
+	char *path; /* the file to read; owned */
+	enum driver_format format;
+	const char *snapshot;             /* internal snapshot to read there; NULL: the image itself */
+	const struct driver_image *below; /* its backing files as the definition has them, `below_count` of them */
+	unsigned below_count;
+	unsigned trace; /* INTERNAL: its trace's id */
+};
+struct take {
+	struct vm *vm;
+	const struct vm_take *opts;
+	struct vm_taken *out;
+	struct part *parts;
+	unsigned part_count;
+	uint64_t paused_at; /* CLOCK_MONOTONIC, ns; 0: not */
+};
+
+/* What is in scope, and what is told about the rest (snapshot/scope.c). */
+int take_scope(struct take *t, struct error *e);
+/* auto and instant become what they are for these disks (snapshot/choose.c). */
+int take_choose(struct take *t, struct error *e);
+/* Space for the images and for the disks' own growth, as far as it can be known (snapshot/space.c). */
+int take_space(struct take *t, struct error *e);
+/* The modes: after each the parts can be read, and what must be undone at the end is in the journal. */
+int take_cold(struct take *t, struct error *e);
+int take_live(struct take *t, struct error *e);
+int take_internal(struct take *t, struct error *e);
+int take_overlay(struct take *t, struct error *e);
+/* Images out of the parts (snapshot/extract.c). */
+int take_extract(struct take *t, struct error *e);
+int take_manifest(struct take *t, struct error *e);
+/* The guest's file systems, as asked for: frozen until trace_undo_kind(TRACE_FROZEN) (snapshot/freeze.c). */
+int take_freeze(struct take *t, struct error *e);
+/* When the guest was to stand still, and how long it did. */
+void take_pause_begins(struct take *t);
+void take_pause_ends(struct take *t);
+
+/* ---- the engine on a disk's file (snapshot/disk.c): the guest does not run ---- */
+
+int disk_snapshot_create(const struct part *p, const char *name, int64_t created, struct error *e);
+int disk_snapshot_delete(const char *path, const char *name, struct error *e);
+/* Whether the file has it, looked at beside a running guest, too: 1, 0, -1. */
+int disk_snapshot_exists(const char *path, const char *name, struct error *e);
+/* L2 tables that the active state has allocated, and bytes of each. */
+int disk_tables(const char *path, uint64_t *tables, uint64_t *table_bytes, struct error *e);
+/* How a part is opened: format said, no name followed that the domain does not have. `p` outlives the options. */
+void disk_chain_opts(const struct part *p, struct chain_opts *opts);
+int disk_identity(const char *path, uint64_t *dev, uint64_t *ino, struct error *e);
+
+#endif

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The journal of a domain: STATE/UUID.journal. One JSON object a line, appended and made durable before what it tells of is
+ * done; the file goes when nothing is left in it. STATE/UUID.lock is what commands on the domain take turns by; it stays.
+ *
+ *   {"version": 1, "domain": NAME, "uuid": UUID, "was": "running" | "paused" | "shut off"}
+ *   {"put": ID, "kind": KIND, "target": ..., "path": ..., "name": ..., "dev": N, "ino": N}
+ *   {"drop": ID}
+ */
+#include "base/json_read.h"
+#include "snapshot/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { JOURNAL_VERSION = 1, MAX_BYTES = 16 << 20, MAX_TRACES = 10000 };
+
+struct journal {
+	char *folder, *path, *domain;
+	int lock_fd, fd; /* fd -1: there is no file */
+	enum driver_state was;
+	struct trace *traces;
+	unsigned count, room, last_id;
+	uint64_t bytes; /* of whole lines */
+};
+
+static const char *const kind_names[TRACE_KINDS] = {
+	[TRACE_DEVICE] = "device",
+	[TRACE_SAVED] = "saved",
+	[TRACE_FROZEN] = "frozen",
+	[TRACE_PAUSED] = "paused",
+	[TRACE_INTERNAL] = "internal",
+	[TRACE_OVERLAY] = "overlay",
+	[TRACE_COPY] = "copy",
+	[TRACE_FILE] = "file",
+	[TRACE_RECORD] = "record",
+};
+static const char *const state_names[] = {
+	[DRIVER_RUNNING] = "running",
+	[DRIVER_PAUSED] = "paused",
+	[DRIVER_SHUT_OFF] = "shut off",
+};
+
+static void trace_free(struct trace *t)
+{
+	free(t->target);
+	free(t->path);
+	free(t->name);
+}
+
+static int sync_folder(const struct journal *j, struct error *e)
+{
+	int fd = open(j->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), failed;
+
+	if (fd < 0)
+		return err_sys(e, errno, "%s", j->folder);
+	failed = fsync(fd) ? err_sys(e, errno, "%s", j->folder) : 0;
+	close(fd);
+	return failed;
+}
+
+/* ---- writing ---- */
+
+static int append(struct journal *j, json_t *line, struct error *e)
+{
+	AUTO_FREE char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+	size_t len;
+	ssize_t n;
+
+	json_decref(line);
+	if (!text)
+		return err_set(e, ERR_NO_MEMORY, "%s: no memory for a line", j->path);
+	len = strlen(text);
+	text[len++] = '\n'; /* over the NUL */
+	n = pwrite(j->fd, text, len, (off_t)j->bytes);
+	if (n < 0 || (size_t)n != len)
+		return err_sys(e, n < 0 ? errno : ENOSPC, "%s", j->path);
+	if (fdatasync(j->fd))
+		return err_sys(e, errno, "%s", j->path);
+	j->bytes += len;
+	return 0;
+}
+
+int journal_begin(struct journal *j, const char *domain, enum driver_state was, struct error *e)
+{
+	if (j->count) /* something is left: what was before that counts */
+		return 0;
+	free(j->domain);
+	j->domain = mem_strdup(domain, e);
+	j->was = was;
+	return j->domain ? 0 : -1;
+}
+
+static int start(struct journal *j, struct error *e)
+{
+	j->fd = open(j->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (j->fd < 0)
+		return err_sys(e, errno, "%s", j->path);
+	j->bytes = 0;
+	if (append(j,
+		    json_pack("{si ss ss}", "version", JOURNAL_VERSION, "domain", j->domain, "was",
+			    state_names[j->was]),
+		    e))
+		return -1;
+	return sync_folder(j, e);
+}
+
+enum driver_state journal_was(const struct journal *j)
+{
+	return j->was;
+}
+
+static int dup_to(char **to, const char *from, struct error *e)
+{
+	*to = from ? mem_strdup(from, e) : NULL;
+	return from && !*to ? -1 : 0;
+}
+
+/* Room in memory first: a line that is durable must not be forgotten. */
+static int remember(struct journal *j, const struct trace *t, struct error *e)
+{
+	struct trace mine = {.kind = t->kind, .dev = t->dev, .ino = t->ino, .id = t->id};
+
+	if (j->count == j->room) {
+		unsigned room = j->room ? 2 * j->room : 16;
+		struct trace *more = room > MAX_TRACES ? NULL : realloc(j->traces, room * sizeof *more);
+
+		if (!more)
+			return err_set(e, ERR_NO_MEMORY, "%s: no memory for %u traces", j->path, room);
+		j->traces = more;
+		j->room = room;
+	}
+	if (dup_to(&mine.target, t->target, e) || dup_to(&mine.path, t->path, e) || dup_to(&mine.name, t->name, e)) {
+		trace_free(&mine);
+		return -1;
+	}
+	j->traces[j->count++] = mine;
+	j->last_id = t->id;
+	return 0;
+}
+
+int journal_put(struct journal *j, const struct trace *t, unsigned *id, struct error *e)
+{
+	struct trace mine = *t;
+
+	mine.id = j->last_id + 1;
+	if (j->fd < 0 && start(j, e))
+		return -1;
+	if (remember(j, &mine, e))
+		return -1;
+	if (append(j,
+		    json_pack("{si ss ss* ss* ss* sI sI}", "put", (int)mine.id, "kind", kind_names[t->kind], "target",
+			    t->target, "path", t->path, "name", t->name, "dev", (json_int_t)t->dev, "ino",
+			    (json_int_t)t->ino),
+		    e)) {
+		trace_free(&j->traces[--j->count]);
+		return -1;
+	}
+	*id = mine.id;
+	return 0;
+}
+
+static bool forget(struct journal *j, unsigned id)
+{
+	for (unsigned i = 0; i < j->count; i++) {
+		if (j->traces[i].id != id)
+			continue;
+		trace_free(&j->traces[i]);
+		memmove(&j->traces[i], &j->traces[i + 1], (j->count - i - 1) * sizeof *j->traces);
+		j->count--;
+		return true;
+	}
+	return false;
+}
+
+static int end(struct journal *j, struct error *e)
+{
+	close(j->fd);
+	j->fd = -1;
+	if (unlink(j->path))
+		return err_sys(e, errno, "%s", j->path);
+	return sync_folder(j, e);
+}
+
+int journal_drop(struct journal *j, unsigned id, struct error *e)
+{
+	if (append(j, json_pack("{si}", "drop", (int)id), e))
+		return -1;
+	forget(j, id);
+	return j->count ? 0 : end(j, e);
+}
+
+const struct trace *journal_traces(const struct journal *j, unsigned *count)
+{
+	*count = j->count;
+	return j->traces;
+}
+
+/* ---- reading what was left ---- */
+
+static int read_put(struct journal *j, json_t *line, struct error *e)
+{
+	const char *kind = json_string_value(json_object_get(line, "kind"));
+	json_int_t id = json_integer_value(json_object_get(line, "put"));
+	struct trace t = {
+		.target = (char *)json_string_value(json_object_get(line, "target")),
+		.path = (char *)json_string_value(json_object_get(line, "path")),
+		.name = (char *)json_string_value(json_object_get(line, "name")),
+		.dev = (uint64_t)json_integer_value(json_object_get(line, "dev")),
+		.ino = (uint64_t)json_integer_value(json_object_get(line, "ino")),
+	};
+	unsigned k = 0;
+
+	while (k < TRACE_KINDS && (!kind || strcmp(kind, kind_names[k]) != 0))
+		k++;
+	if (k == TRACE_KINDS || id <= j->last_id || id > INT32_MAX)
+		return err_set(e, ERR_CORRUPT, "kind '%s', number %lld", kind ? kind : "", (long long)id);
+	t.kind = (enum trace_kind)k;
+	t.id = (unsigned)id;
+	return remember(j, &t, e);
+}
+
+static int read_first(struct journal *j, json_t *line, struct error *e)
+{
+	const char *was = json_string_value(json_object_get(line, "was"));
+
+	if (json_integer_value(json_object_get(line, "version")) != JOURNAL_VERSION)
+		return err_set(e, ERR_CORRUPT, "version is not %d", JOURNAL_VERSION);
+	for (unsigned s = 0; was && s < sizeof state_names / sizeof *state_names; s++) {
+		if (strcmp(was, state_names[s]) == 0) {
+			j->was = (enum driver_state)s;
+			return 0;
+		}
+	}
+	return err_set(e, ERR_CORRUPT, "no state");
+}
+
+static int read_line(struct journal *j, const char *text, size_t len, bool first, struct error *e)
+{
+	json_t *line = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+	int failed = 0;
+
+	if (!json_is_object(line))
+		failed = err_set(e, ERR_CORRUPT, "not a JSON object");
+	else if (first)
+		failed = read_first(j, line, e);
+	else if (json_object_get(line, "put"))
+		failed = read_put(j, line, e);
+	else if (!forget(j, (unsigned)json_integer_value(json_object_get(line, "drop"))))
+		failed = err_set(e, ERR_CORRUPT, "neither put nor a drop of what is there");
+	json_decref(line);
+	return failed;
+}
+
+static int read_lines(struct journal *j, const char *text, size_t len, struct error *e)
+{
+	const char *nl;
+
+	for (unsigned n = 1; (nl = memchr(text + j->bytes, '\n', len - j->bytes)); n++) {
+		const char *line = text + j->bytes;
+
+		if (read_line(j, line, (size_t)(nl - line), n == 1, e))
+			return err_prefix(e, "%s: line %u", j->path, n);
+		j->bytes = (uint64_t)(nl + 1 - text);
+	}
+	return 0;
+}
+
+static int read_left(struct journal *j, struct error *e)
+{
+	AUTO_FREE char *text = NULL;
+	struct stat st;
+	ssize_t n;
+
+	j->fd = open(j->path, O_RDWR | O_CLOEXEC);
+	if (j->fd < 0)
+		return errno == ENOENT ? 0 : err_sys(e, errno, "%s", j->path);
+	if (fstat(j->fd, &st))
+		return err_sys(e, errno, "%s", j->path);
+	if (st.st_size > MAX_BYTES)
+		return err_set(e, ERR_LIMIT, "%s: %lld bytes", j->path, (long long)st.st_size);
+	text = mem_calloc(1, (size_t)st.st_size + 1, "journal", e);
+	if (!text)
+		return -1;
+	n = pread(j->fd, text, (size_t)st.st_size, 0);
+	if (n < 0)
+		return err_sys(e, errno, "%s", j->path);
+	if (read_lines(j, text, (size_t)n, e))
+		return -1;
+	if (ftruncate(j->fd, (off_t)j->bytes))
+		return err_sys(e, errno, "%s", j->path);
+	return j->count ? 0 : end(j, e);
+}
+
+/* ---- one command at a time ---- */
+
+static int wait_for_lock(const struct journal *j, unsigned seconds, const atomic_bool *cancel, struct error *e)
+{
+	const struct timespec tick = {.tv_nsec = 50000000};
+
+	for (unsigned ticks = 0; flock(j->lock_fd, LOCK_EX | LOCK_NB); ticks++) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return err_sys(e, errno, "%s.lock", j->path);
+		if (ticks >= seconds * 20)
+			return err_set(e, ERR_BUSY, "another qsnap works on it");
+		if (cancel && atomic_load(cancel))
+			return err_set(e, ERR_CANCELLED, "cancelled");
+		nanosleep(&tick, NULL);
+	}
+	return 0;
+}
+
+static int make_folder(const char *path, struct error *e)
+{
+	AUTO_FREE char *copy = mem_strdup(path, e);
+
+	if (!copy)
+		return -1;
+	for (char *p = copy + 1;; p++) {
+		char c = *p;
+
+		if (c && c != '/')
+			continue;
+		*p = 0;
+		if (mkdir(copy, 0700) && errno != EEXIST)
+			return err_sys(e, errno, "%s", copy);
+		if (!c)
+			return 0;
+		*p = '/';
+	}
+}
+
+int journal_open(struct journal **out, const char *state_dir, const char *uuid, unsigned wait_seconds,
+	const atomic_bool *cancel, struct error *e)
+{
+	struct journal *j = mem_calloc(1, sizeof *j, "journal", e);
+	AUTO_FREE char *lock = NULL;
+	int failed;
+
+	if (!j)
+		return -1;
+	j->lock_fd = j->fd = -1;
+	j->folder = mem_strdup(state_dir, e);
+	j->path = j->folder ? mem_printf(e, "%s/%s.journal", state_dir, uuid) : NULL;
+	lock = j->path ? mem_printf(e, "%s/%s.lock", state_dir, uuid) : NULL;
+	failed = !lock || make_folder(state_dir, e);
+	if (!failed) {
+		j->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		failed = j->lock_fd < 0 ? err_sys(e, errno, "%s", lock) : wait_for_lock(j, wait_seconds, cancel, e);
+	}
+	if (failed || read_left(j, e)) {
+		journal_close(j);
+		return -1;
+	}
+	*out = j;
+	return 0;
+}
+
+void journal_close(struct journal *j)
+{
+	if (!j)
+		return;
+	for (unsigned i = 0; i < j->count; i++)
+		trace_free(&j->traces[i]);
+	if (j->fd >= 0)
+		close(j->fd);
+	if (j->lock_fd >= 0)
+		close(j->lock_fd);
+	free(j->traces);
+	free(j->folder);
+	free(j->path);
+	free(j->domain);
+	free(j);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * snapshot: points in time of a virtual machine. Names here begin with vm_. One `struct vm` is one command on one domain: it
+ * holds the domain's lock, looks at what the hypervisor says, and keeps a journal of what it leaves in the world for the
+ * time being (a guest that is stopped, a block job, an internal snapshot, a file), so that whoever comes after a crash can
+ * take it all back. ARCHITECTURE.md tells the steps of each mode.
+ *
+ * Threads: all calls of one vm are for one thread.
+ */
+#ifndef QSNAP_SNAPSHOT_H
+#define QSNAP_SNAPSHOT_H
+
+#include "convert/convert.h"
+#include "driver/driver.h"
+
+/* ---- who is told what happens; any of the functions may be NULL ---- */
+
+struct vm_voice {
+	void *ctx;
+	/* A step begins: `step` is a word for programs ("save", "snapshot", "extract", ...), `disk` its target or NULL. */
+	void (*step)(void *ctx, const char *step, const char *disk);
+	/* Something to know that is no failure: what was left out, which way was chosen and why, what recovery did. */
+	void (*note)(void *ctx, const char *text);
+	struct progress *progress; /* of the step that runs; its cancel flag ends all */
+};
+
+/* ---- a command on a domain (snapshot/vm.c) ---- */
+
+struct vm_opts {
+	struct driver *driver;
+	const char *domain;    /* name or UUID */
+	const char *state_dir; /* of locks and journals; made when it is not there */
+	unsigned wait_seconds; /* for another qsnap that has the domain; 0: ERR_BUSY at once */
+	bool read_only;        /* takes no lock, recovers nothing: for lists */
+	struct vm_voice voice;
+};
+
+struct vm;
+/* Looks the domain up, takes its lock, and takes back what an earlier command left when it died (vm_recover). ERR_BUSY: another
+ * qsnap has it. ERR_UNSUPPORTED: the hypervisor is on another host. */
+int vm_open(struct vm **out, const struct vm_opts *o, struct error *e);
+/* How many things of ours are still in the world and wait for `recover`. */
+unsigned vm_left(const struct vm *vm);
+void vm_close(struct vm *vm); /* NULL is allowed */
+const struct driver_domain *vm_domain(const struct vm *vm);
+
+/* UUIDs of all domains that a journal in `state_dir` tells of; the caller's. */
+int vm_journals(const char *state_dir, char ***uuids, unsigned *count, struct error *e);
+
+/* ---- which disks (snapshot/scope.c) ---- */
+
+enum vm_obstacle {
+	VM_TAKEN,
+	VM_READ_ONLY,
+	VM_SHAREABLE,
+	VM_TRANSIENT,
+	VM_NOT_LOCAL,
+	VM_ENCRYPTED,
+	VM_FORMAT,
+	VM_NO_DISK
+};
+/* Why a disk is not part of snapshots, in words; VM_TAKEN: it is. */
+enum vm_obstacle vm_disk_obstacle(const struct driver_disk *d);
+const char *vm_obstacle_text(enum vm_obstacle o);
+
+/* ---- taking one (snapshot/take.c) ---- */
+
+enum vm_mode { VM_AUTO, VM_COLD, VM_LIVE, VM_INSTANT };
+enum vm_via { VM_VIA_ANY, VM_VIA_INTERNAL, VM_VIA_OVERLAY };
+enum vm_quiesce { VM_QUIESCE_NO, VM_QUIESCE_TRY, VM_QUIESCE_REQUIRED };
+
+struct vm_take {
+	const char *name; /* NULL: the UTC time */
+	enum vm_mode mode;
+	enum vm_via via;
+	const char *const *disks; /* targets; NULL: every writable local disk */
+	unsigned disk_count;
+	enum vm_quiesce quiesce;
+	bool keep;            /* the internal snapshots stay in the disks */
+	bool extract_stopped; /* cold: the guest starts after the extraction */
+	bool synchronous;     /* live: the guest's writes wait for the copy from the start */
+	unsigned max_pause;   /* seconds that the guest may stand still, but for a managed save; 0: 30 */
+	/* Where the images go; NULL: nowhere, `keep` then. A folder (one file a disk, and manifest.json), a file, or "-". */
+	const char *to;
+	int stream_fd;              /* used when `to` is "-" */
+	struct image_create create; /* format and options of the images; size and names are filled in */
+	bool compress;
+	unsigned threads;
+};
+void vm_take_defaults(struct vm_take *t);
+
+struct vm_taken_disk {
+	char *target;
+	char *path;       /* of the image; NULL: kept only */
+	uint64_t size;    /* virtual, bytes */
+	uint64_t bytes;   /* of the image */
+	char digest[129]; /* SHA-256 of the image's bytes, hex; "" when it was not extracted */
+};
+struct vm_taken {
+	char *name;
+	enum vm_mode mode;
+	enum vm_via via;
+	bool quiesced;
+	int64_t created;   /* seconds since 1970: the instant */
+	uint64_t pause_ns; /* how long we held the guest, by our own clock */
+	struct vm_taken_disk *disks;
+	unsigned disk_count;
+};
+void vm_taken_free(struct vm_taken *t); /* what it owns */
+
+/* After a failure the guest is as it was, unless vm_left tells otherwise. ERR_CHANGED: the verification failed. */
+int vm_take(struct vm *vm, const struct vm_take *t, struct vm_taken *out, struct error *e);
+
+/* ---- the rest ---- */
+
+/* A snapshot that a domain's disks hold (snapshot/list.c). */
+struct vm_listed {
+	char *name;
+	int64_t created;
+	char **targets; /* disks that have it */
+	unsigned target_count;
+	bool whole;    /* every disk that could have it does */
+	bool recorded; /* the hypervisor lists it, too */
+	bool external, memory;
+};
+int vm_list(struct vm *vm, struct vm_listed **out, unsigned *count, struct error *e);
+void vm_listed_free(struct vm_listed *l, unsigned count);
+/* Deletes it from every disk that has it, and the hypervisor's record (snapshot/delete.c). */
+int vm_delete(struct vm *vm, const char *name, struct error *e);
+/* Takes back all that the journal tells of (snapshot/recover.c); vm_open has done so already. ERR_CHANGED: a disk is not the
+ * one that it was, and nothing was done to it. */
+int vm_recover(struct vm *vm, struct error *e);
+
+#endif
