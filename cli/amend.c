@@ -156,7 +156,7 @@ static const struct cli_option amend_options[] = {
 	CLI_ROW_HELP,
 	CLI_ROW_FORMAT,
 	{'o', "options", "OPTIONS", "what the image is to be: a list KEY=VALUE,...; \"help\" tells the keys"},
-	{'t', "cache", "MODE", "cache mode; all that is changed is on stable storage in any"},
+	{'t', "cache", "CACHE", "cache mode; all that is changed is on stable storage in any"},
 	{AMEND_FORCE, "force", NULL, "allow the disk to become shorter"},
 	CLI_ROW_PROGRESS,
 	CLI_ROW_QUIET,

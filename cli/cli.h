@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cli: argv, printing, exit status. One file per subcommand, each a `struct cli_command` that main.c has in its table. An
- * option is a row; from the rows the parser, `SUB --help`, the bash completion and the test that the man page mentions every
- * option are made.
+ * cli: argv, printing, exit status. One file per verb, each a `struct cli_command`; the program itself is one, whose verbs are
+ * the table in main.c, and a verb may have verbs, too. An option is a row; from the rows the parser, `VERB --help`, the bash
+ * completion and the test that the man page mentions every option are made.
  *
  * Texts on stdout are qemu-img's wherever programs read them. Messages on stderr begin with the name the program was called
  * by. Usage errors end the process at once (cli_usage_error); nothing is open then.
@@ -39,13 +39,17 @@ struct cli_command {
 	const char *summary;   /* one line for `--help` */
 	const char *arguments; /* the operands' names, for the usage line */
 	const struct cli_option *options;
-	int (*run)(struct cli *c, int argc, char **argv); /* argv[0]: "PROGRAM SUB"; returns the exit status */
+	int (*run)(struct cli *c, int argc, char **argv); /* argv[0]: "PROGRAM VERB"; returns the exit status */
+	const struct cli_command *const
+		*verbs;   /* sorted by name, ends with NULL; NULL: `run` does not call cli_run_verb */
+	const char *more; /* what ends its help; NULL: nothing */
+	int usage_status; /* of usage errors of it and its verbs; 0: as above it */
+	bool own_name;    /* not there when called as qemu-img */
 };
 extern const struct cli_command cli_amend, cli_bitmap, cli_check, cli_commit, cli_compare, cli_completion, cli_convert,
 	cli_create, cli_dd, cli_diff, cli_info, cli_io, cli_map, cli_measure, cli_rebase, cli_resize, cli_snapshot,
 	cli_trim;
-extern const struct cli_command *const cli_commands[]; /* sorted by name, ends with NULL */
-extern const struct cli_option cli_global_options[];
+extern const struct cli_command cli_program;
 
 struct cli_limits { /* of --untrusted; options set them */
 	uint64_t virtual_size;
@@ -57,12 +61,17 @@ struct cli_limits { /* of --untrusted; options set them */
 /* One run of the program. */
 struct cli {
 	const char *program; /* basename of argv[0]; begins each message */
+	char called[96];     /* the program and the verbs so far */
 	bool drop_in;        /* called as qemu-img */
 	bool untrusted;
 	unsigned verbose;
 	struct cli_limits limits;
 	const struct cli_command *command;
+	int usage_status; /* the exit status when the command line makes no sense */
 };
+
+/* Runs the verb argv[optind] of the command that runs now; usage error when there is none of that name. */
+int cli_run_verb(struct cli *c, int argc, char **argv);
 
 /* ---- messages (cli/message.c) ---- */
 
@@ -72,7 +81,8 @@ int cli_error(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 int cli_fail(const struct cli *c, const struct error *e);
 /* As cli_error, but for things to know; with -v only. */
 void cli_verbose(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
-/* "PROGRAM: text" and "Try 'PROGRAM SUB --help' for more information", then exit(1). */
+/* "PROGRAM: text" and "Try 'PROGRAM VERB --help' for more information", then exit(c->usage_status), as all that finds fault
+ * with the command line. */
 _Noreturn void cli_usage_error(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* fflush(stdout); a full disk or closed pipe turns status 0 into 1 with a message. */
 int cli_finish_output(const struct cli *c, int status);
@@ -82,7 +92,7 @@ int cli_finish_output(const struct cli *c, int status);
 /* The next option's id of the running command, its argument in *arg (may be NULL for options without one); -1 at the end, operands
  * are then argv[optind..]. Does --help, and refuses what is not supported anywhere (--image-opts, --object), by itself. */
 int cli_next_option(const struct cli *c, int argc, char **argv, const char **arg);
-void cli_print_help(const struct cli *c, const struct cli_command *cmd, FILE *out);
+void cli_print_help(const struct cli *c, FILE *out);
 
 /* Rows that several verbs share. */
 #define CLI_ROW_HELP                                                                                                   \
@@ -125,11 +135,11 @@ void cli_print_help(const struct cli *c, const struct cli_command *cmd, FILE *ou
 /* ---- values of options (cli/values.c) ---- */
 
 bool cli_parse_output(const struct cli *c, const char *text); /* true: json; usage error on anything but human, json */
-/* A number of bytes with suffix; message "Invalid `what` specified: ..." and exit(1) when it is none. */
+/* A number of bytes with suffix; message "Invalid `what` specified: ..." and exit when it is none. */
 uint64_t cli_parse_size(const struct cli *c, const char *what, const char *text);
 uint64_t cli_parse_size_between(const struct cli *c, const char *what, const char *text, uint64_t min, uint64_t max);
 unsigned cli_parse_number(const struct cli *c, const char *what, const char *text, unsigned min, unsigned max);
-/* The path of a target, without "file:"; message and exit(1) for other protocols. Points into `name`. */
+/* The path of a target, without "file:"; message and exit for other protocols. Points into `name`. */
 const char *cli_target_path(const struct cli *c, const char *name);
 
 struct cli_cache { /* -t, -T */

@@ -6,57 +6,91 @@
 
 #include <getopt.h>
 
-/* Prints NAME="-x --long ...": the options of `rows` whose argument is called `arg`; all of them for NULL. */
-static void print_options(const char *name, const struct cli_option *rows, const char *arg)
+/* What an argument of this name can be. */
+static const struct {
+	const char *arg, *words;
+} values[] = {
+	{"FMT", "raw qcow2"},
+	{"CACHE", "none writeback unsafe writethrough directsync"},
+	{"OFMT", "human json"},
+	{"MODE", "auto cold live instant"},
+	{"VIA", "internal overlay"},
+};
+
+static void print_names(const struct cli_option *r, const char **space)
+{
+	if (r->id < CLI_OUTPUT) {
+		printf("%s-%c", *space, r->id);
+		*space = " ";
+	}
+	if (r->name) {
+		printf("%s--%s", *space, r->name);
+		*space = " ";
+	}
+}
+
+/* Prints NAME="-x --long ...": the options of `rows`; those whose next word is an argument; those whose argument is `arg`. */
+enum which { ALL, WITH_ARGUMENT, WITH_THIS };
+static void print_options(const char *name, const struct cli_option *rows, enum which which, const char *arg)
 {
 	const char *space = "";
 	printf(" %s=\"", name);
 	for (const struct cli_option *r = rows; r->id; r++) {
-		if (r->id == CLI_HEADING || !r->help || (arg && (!r->arg || strcmp(r->arg, arg) != 0)))
+		if (r->id == CLI_HEADING || !r->help)
 			continue;
-		if (r->id < CLI_OUTPUT) {
-			printf("%s-%c", space, r->id);
-			space = " ";
-		}
-		if (r->name) {
-			printf("%s--%s", space, r->name);
-			space = " ";
-		}
+		if (which != ALL && (!r->arg || r->arg[0] == '['))
+			continue;
+		if (which != WITH_THIS || strcmp(r->arg, arg) == 0)
+			print_names(r, &space);
 	}
 	putchar('"');
 }
 
-static void print_case(const char *pattern, const struct cli_option *rows)
+/* A case for each command: `path` is what was typed up to here, " vm list". */
+static void print_cases(const struct cli_command *cmd, const char *path)
 {
-	printf("\t%s)", pattern);
-	print_options("opts", rows, NULL);
-	print_options("formats", rows, "FMT");
-	print_options("caches", rows, "CACHE");
-	print_options("outputs", rows, "OFMT");
-	printf(" ;;\n");
+	printf("\t'%s')", path);
+	print_options("opts", cmd->options, ALL, NULL);
+	print_options("takes", cmd->options, WITH_ARGUMENT, NULL);
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+		print_options(values[i].arg, cmd->options, WITH_THIS, values[i].arg);
+	printf(" verbs=\"");
+	for (const struct cli_command *const *p = cmd->verbs; p && *p; p++)
+		printf("%s%s", p == cmd->verbs ? "" : " ", (*p)->name);
+	printf("\" ;;\n");
+
+	for (const struct cli_command *const *p = cmd->verbs; p && *p; p++) {
+		char longer[96];
+		snprintf(longer, sizeof longer, "%s %s", path, (*p)->name);
+		print_cases(*p, longer);
+	}
 }
 
 static void print_bash(const char *program)
 {
-	printf("# bash completion for %s, made from its tables of options\n_%s()\n{\n", program, program);
-	printf("\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} sub= i\n"
-	       "\tlocal opts= formats= caches= outputs= words=\n"
+	printf("# bash completion for %s, made from its tables of options\n", program);
+	printf("_%s_at()\n{\n\tcase $1 in\n", program);
+	print_cases(&cli_program, "");
+	printf("\tesac\n}\n_%s()\n{\n", program);
+	printf("\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} at= i word words=\n"
+	       "\tlocal opts takes verbs");
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+		printf(" %s", values[i].arg);
+	printf("\n\t_%s_at ''\n"
 	       "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
-	       "\t\tcase ${COMP_WORDS[i]} in -*) ;; *) sub=${COMP_WORDS[i]} && break ;; esac\n"
-	       "\tdone\n"
-	       "\tcase $sub in\n");
-	print_case("\"\"", cli_global_options);
-	for (const struct cli_command *const *p = cli_commands; *p; p++)
-		print_case((*p)->name, (*p)->options);
-	printf("\tesac\n\tif [ -z \"$sub\" ]; then\n\t\twords=\"$opts");
-	for (const struct cli_command *const *p = cli_commands; *p; p++)
-		printf(" %s", (*p)->name);
-	printf("\"\n"
-	       "\telif [[ \" $formats \" == *\" $prev \"* ]]; then\n\t\twords=\"raw qcow2\"\n"
-	       "\telif [[ \" $caches \" == *\" $prev \"* ]]; then\n"
-	       "\t\twords=\"none writeback unsafe writethrough directsync\"\n"
-	       "\telif [[ \" $outputs \" == *\" $prev \"* ]]; then\n\t\twords=\"human json\"\n"
-	       "\telif [[ $cur == -* ]]; then\n\t\twords=$opts\n"
+	       "\t\tword=${COMP_WORDS[i]}\n"
+	       "\t\tif [[ -n $word && \" $takes \" == *\" $word \"* ]]; then\n"
+	       "\t\t\ti=$((i + 1))\n"
+	       "\t\telif [[ -n $word && \" $verbs \" == *\" $word \"* ]]; then\n"
+	       "\t\t\tat+=\" $word\"\n\t\t\t_%s_at \"$at\"\n"
+	       "\t\tfi\n"
+	       "\tdone\n",
+		program, program);
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+		printf("\t%s [[ -n $prev && \" $%s \" == *\" $prev \"* ]]; then\n\t\twords='%s'\n", i ? "elif" : "if",
+			values[i].arg, values[i].words);
+	printf("\telif [[ $cur == -* ]]; then\n\t\twords=$opts\n"
+	       "\telif [[ -n $verbs ]]; then\n\t\twords=\"$opts $verbs\"\n"
 	       "\telse\n"
 	       "\t\tcompopt -o filenames 2>/dev/null\n"
 	       "\t\tmapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The program: global options, then the subcommand from the table. Called through a link named qemu-img it takes that name in
+ * The program: global options, then the verb from the table. Called through a link named qemu-img it takes that name in
  * messages and in --version.
  */
 #include "cli/cli.h"
@@ -10,7 +10,7 @@
 #include <libgen.h>
 #include <unistd.h>
 
-const struct cli_command *const cli_commands[] = {
+static const struct cli_command *const verbs[] = {
 	&cli_amend,
 	&cli_bitmap,
 	&cli_check,
@@ -40,7 +40,7 @@ enum {
 	GLOBAL_MAX_EXPANSION,
 };
 
-const struct cli_option cli_global_options[] = {
+static const struct cli_option global_options[] = {
 	CLI_ROW_HELP,
 	{'V', "version", NULL, "show the version and exit"},
 	{'v', "verbose", NULL, "tell more on standard error"},
@@ -66,20 +66,17 @@ static void print_version(const struct cli *c)
 		printf("qsnap %s\n", QSNAP_VERSION);
 }
 
-/* Handles what stands before the subcommand; returns -1 to go on, else an exit status. */
-static int global_options(struct cli *c, int argc, char **argv)
+/* Handles what stands before the verb; returns -1 to go on, else an exit status. */
+static int take_global_options(struct cli *c, int argc, char **argv)
 {
 	const char *arg;
 	int id;
 
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
 		switch (id) {
-		case 'h':
-			cli_print_help(c, NULL, stdout);
-			return cli_finish_output(c, 0);
 		case 'V':
 			print_version(c);
-			return cli_finish_output(c, 0);
+			return 0;
 		case 'v':
 			c->verbose++;
 			break;
@@ -105,15 +102,7 @@ static int global_options(struct cli *c, int argc, char **argv)
 	return -1;
 }
 
-static const struct cli_command *find_command(const char *name)
-{
-	for (const struct cli_command *const *p = cli_commands; *p; p++)
-		if (strcmp((*p)->name, name) == 0)
-			return *p;
-	return NULL;
-}
-
-/* Commands of qemu-img that change an image, among others. */
+/* Commands that only qemu-img has. */
 static bool is_foreign(const char *name)
 {
 	static const char *const names[] = {"bench"};
@@ -121,6 +110,53 @@ static bool is_foreign(const char *name)
 		if (strcmp(names[i], name) == 0)
 			return true;
 	return false;
+}
+
+static int program_run(struct cli *c, int argc, char **argv)
+{
+	int status = take_global_options(c, argc, argv);
+	if (status >= 0)
+		return status;
+	if (optind < argc && is_foreign(argv[optind]))
+		return cli_error(c, "%s is not supported", argv[optind]);
+	return cli_run_verb(c, argc, argv);
+}
+
+const struct cli_command cli_program = {
+	.summary = "Reads, checks and writes disk images: qcow2 and raw",
+	.arguments = "COMMAND [--help | ...]",
+	.options = global_options,
+	.run = program_run,
+	.verbs = verbs,
+	.more = "Supported image formats:\n\n  qcow2 raw",
+};
+
+static const struct cli_command *find_verb(const struct cli *c, const char *name)
+{
+	for (const struct cli_command *const *p = c->command->verbs; *p; p++)
+		if (strcmp((*p)->name, name) == 0 && !(c->drop_in && (*p)->own_name))
+			return *p;
+	return NULL;
+}
+
+int cli_run_verb(struct cli *c, int argc, char **argv)
+{
+	if (optind >= argc)
+		cli_usage_error(c, "Not enough arguments");
+	const struct cli_command *verb = find_verb(c, argv[optind]);
+	if (!verb)
+		cli_usage_error(c, "Command not found: %s", argv[optind]);
+	size_t used = strlen(c->called);
+	snprintf(c->called + used, sizeof c->called - used, " %s", verb->name);
+	c->command = verb;
+	if (verb->usage_status)
+		c->usage_status = verb->usage_status;
+
+	argc -= optind;
+	argv += optind;
+	argv[0] = c->called; /* getopt's messages begin with it: "qsnap info: invalid option" */
+	optind = 0;
+	return verb->run(c, argc, argv);
 }
 
 /* An image opened as descriptor 1 or 2 would get what is printed. Where one is missing comes one that cannot be written. */
@@ -144,27 +180,10 @@ int main(int argc, char **argv)
 	struct cli c = {
 		.program = basename(argv[0]),
 		.limits = {.virtual_size = 16ull << 40, .memory = 1ull << 30, .seconds = 3600, .expansion = 256},
+		.command = &cli_program,
+		.usage_status = 1,
 	};
+	snprintf(c.called, sizeof c.called, "%s", c.program);
 	c.drop_in = strcmp(c.program, "qemu-img") == 0;
-
-	int status = global_options(&c, argc, argv);
-	if (status >= 0)
-		return status;
-	if (optind >= argc)
-		cli_usage_error(&c, "Not enough arguments");
-	const struct cli_command *cmd = find_command(argv[optind]);
-	if (!cmd && is_foreign(argv[optind]))
-		return cli_error(&c, "%s is not supported", argv[optind]);
-	if (!cmd)
-		cli_usage_error(&c, "Command not found: %s", argv[optind]);
-	c.command = cmd;
-
-	/* getopt names argv[0] in its messages: "qsnap info: invalid option". */
-	char name[64];
-	snprintf(name, sizeof name, "%s %s", c.program, cmd->name);
-	argc -= optind;
-	argv += optind;
-	argv[0] = name;
-	optind = 0;
-	return cli_finish_output(&c, cmd->run(&c, argc, argv));
+	return cli_finish_output(&c, program_run(&c, argc, argv));
 }

@@ -45,11 +45,8 @@ void cli_usage_error(const struct cli *c, const char *fmt, ...)
 	va_start(args, fmt);
 	say(c, fmt, args);
 	va_end(args);
-	if (c->command)
-		fprintf(stderr, "Try '%s %s --help' for more information\n", c->program, c->command->name);
-	else
-		fprintf(stderr, "Try '%s --help' for more information\n", c->program);
-	exit(1);
+	fprintf(stderr, "Try '%s --help' for more information\n", c->called);
+	exit(c->usage_status);
 }
 
 int cli_finish_output(const struct cli *c, int status)

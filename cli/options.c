@@ -52,28 +52,24 @@ static const char *detached_argument(const struct cli *c, int argc, char **argv)
 static _Noreturn void refuse(const struct cli *c, const char *option)
 {
 	cli_error(c, "%s is not supported", option);
-	exit(1);
+	exit(c->usage_status);
 }
 
 int cli_next_option(const struct cli *c, int argc, char **argv, const char **arg)
 {
 	char letters[2 * MAX_OPTIONS + 2];
 	struct option longs[MAX_OPTIONS + 1];
-	const struct cli_option *rows = c->command ? c->command->options : cli_global_options;
 
-	letters[0] = '+'; /* global options end at the subcommand: what follows is its own */
-	build_tables(rows, letters + (c->command == NULL), longs);
+	letters[0] = '+'; /* options end at a verb: what follows is its own */
+	build_tables(c->command->options, letters + (c->command->verbs != NULL), longs);
 	int id = getopt_long(argc, argv, letters, longs, NULL);
 	*arg = optarg;
 	switch (id) {
 	case '?':
-		fprintf(stderr, "Try '%s --help' for more information\n", argv[0]);
-		exit(1);
+		fprintf(stderr, "Try '%s --help' for more information\n", c->called);
+		exit(c->usage_status);
 	case 'h':
-		if (c->command)
-			cli_print_help(c, c->command, stdout);
-		else
-			return id;
+		cli_print_help(c, stdout);
 		exit(cli_finish_output(c, 0));
 	case 'p':
 		if (!*arg)
@@ -132,23 +128,18 @@ static void print_row(FILE *out, const struct cli_option *r)
 	print_wrapped(out, r->help, HELP_COLUMN);
 }
 
-void cli_print_help(const struct cli *c, const struct cli_command *cmd, FILE *out)
+void cli_print_help(const struct cli *c, FILE *out)
 {
-	if (cmd) {
-		fprintf(out, "Usage: %s %s [OPTIONS] %s\n%s.\n\nOptions:\n", c->program, cmd->name, cmd->arguments,
-			cmd->summary);
-		for (const struct cli_option *r = cmd->options; r->id; r++)
-			print_row(out, r);
-		return;
-	}
-	fprintf(out,
-		"Usage: %s [OPTIONS] COMMAND [--help | ...]\nReads, checks and writes disk images: qcow2 and "
-		"raw.\n\nOptions:\n",
-		c->program);
-	for (const struct cli_option *r = cli_global_options; r->id; r++)
+	const struct cli_command *cmd = c->command;
+
+	fprintf(out, "Usage: %s [OPTIONS] %s\n%s.\n\nOptions:\n", c->called, cmd->arguments, cmd->summary);
+	for (const struct cli_option *r = cmd->options; r->id; r++)
 		print_row(out, r);
-	fprintf(out, "\nCommands (%s COMMAND --help tells more):\n", c->program);
-	for (const struct cli_command *const *p = cli_commands; *p; p++)
-		fprintf(out, "  %-12s%s\n", (*p)->name, (*p)->summary);
-	fprintf(out, "\nSupported image formats:\n\n  qcow2 raw\n");
+	if (cmd->verbs)
+		fprintf(out, "\nCommands (%s COMMAND --help tells more):\n", c->called);
+	for (const struct cli_command *const *p = cmd->verbs; p && *p; p++)
+		if (!c->drop_in || !(*p)->own_name)
+			fprintf(out, "  %-12s%s\n", (*p)->name, (*p)->summary);
+	if (cmd->more)
+		fprintf(out, "\n%s\n", cmd->more);
 }

@@ -29,7 +29,7 @@ uint64_t cli_parse_size_between(const struct cli *c, const char *what, const cha
 			(unsigned long long)max);
 	else
 		cli_error(c, "Invalid %s specified: '%s'.", what, text);
-	exit(1);
+	exit(c->usage_status);
 }
 
 uint64_t cli_parse_size(const struct cli *c, const char *what, const char *text)
@@ -44,15 +44,17 @@ unsigned cli_parse_number(const struct cli *c, const char *what, const char *tex
 	if (*text >= '0' && *text <= '9' && !*end && v >= min && v <= max)
 		return (unsigned)v;
 	cli_error(c, "Invalid %s specified: '%s'. Must be between %u and %u.", what, text, min, max);
-	exit(1);
+	exit(c->usage_status);
 }
 
 const char *cli_target_path(const struct cli *c, const char *name)
 {
 	struct error e;
 	const char *path = image_plain_path(name, &e);
-	if (!path)
-		exit(cli_fail(c, &e));
+	if (!path) {
+		cli_fail(c, &e);
+		exit(c->usage_status);
+	}
 	return path;
 }
 

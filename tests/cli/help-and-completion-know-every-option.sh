@@ -8,19 +8,26 @@ options_of() { sed -nE 's/^  (-., )?(    )?(--?[[:alnum:]-]+).*/\1\3/p' | tr -d 
 
 ok "--help succeeds" "$QSNAP" --help
 cp out help
-commands=$(sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p' help)
+commands_of() { sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p'; }
+commands=$(commands_of <help)
 same "--help lists the commands" "$(tr '\n' ' ' <<<"$commands")" \
 	"amend bitmap check commit compare completion convert create dd diff info io map measure rebase resize snapshot trim "
 "$QSNAP" completion bash >script || bad "completion bash succeeds" "status $?"
 ok "the completion script is bash" bash -n script
 
-for sub in "" $commands; do
+subs=("")
+while read -r sub; do
+	subs+=("$sub")
+	for verb in $("$QSNAP" $sub --help | commands_of); do subs+=("$sub $verb"); done
+done <<<"$commands"
+for sub in "${subs[@]}"; do
 	ok "$sub --help succeeds" "$QSNAP" $sub --help
 	same "... on stdout only" "$(cat err)" ""
 	for option in $(options_of <out); do
 		(
 			. ./script
-			COMP_WORDS=(qsnap $sub "$option") COMP_CWORD=$((${#sub} ? 2 : 1)) COMPREPLY=()
+			COMP_WORDS=(qsnap $sub "$option") COMPREPLY=()
+			COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
 			_qsnap
 			[[ " ${COMPREPLY[*]} " == *" $option "* ]]
 		) || bad "completion knows '$sub $option'" "it does not"
@@ -42,5 +49,6 @@ same "formats" "$(complete_line qsnap convert -O "")" "raw qcow2"
 same "cache modes" "$(complete_line qsnap check --cache n)" "none"
 same "kinds of output" "$(complete_line qsnap info --output "")" "human json"
 same "files" "$(complete_line qsnap info im)" "image.qcow2"
+same "after the argument of an option, too" "$(complete_line qsnap --max-memory 2G inf)" "info"
 same "after a global option, too" "$(complete_line qsnap --untrusted inf)" "info"
 finish
