@@ -98,6 +98,10 @@ $(B)/unit: $(UNIT_OBJ) $(B)/internal.a $(B)/objects.stamp
 unit: $(B)/unit ## build and run the unit tests
 	$(B)/unit
 
+# Single steps of the driver, for tests/vm.
+$(B)/driver-probe: $(B)/tests/vm/driver_probe.o $(B)/internal.a $(B)/objects.stamp
+	$(CC) $(LDFLAGS_ALL) -o $@ $(B)/tests/vm/driver_probe.o $(B)/internal.a $(VM_LIBS) $(LIBS)
+
 # Fuzz targets: tests/fuzz/fuzz_NAME.c with its corpus in tests/fuzz/corpus/NAME. fuzz-corpus runs the corpus once, without
 # libFuzzer, in the sanitizer build that the other tests use; fuzz lets clang's libFuzzer look for more, FUZZ_SECONDS a target.
 FUZZ_SECONDS ?= 60

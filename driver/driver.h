@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * driver: a hypervisor as snapshots of running machines need it, and no more. driver/libvirt.c speaks to libvirt; a scripted
+ * driver: a hypervisor as snapshots of running machines need it, and no more. driver/libvirt_*.c speak to libvirt; a scripted
  * one stands in for it in unit tests, for the order of steps and for a failure at each.
  *
  * Every call is one step that happened or did not: it returns 0 when the hypervisor says that it is done (a job: that it was
@@ -139,7 +139,8 @@ struct driver_ops {
 
 struct driver {
 	const struct driver_ops *ops;
-	/* Is told each call to the hypervisor by the name that its own manual has ("virDomainSuspend"); NULL: nobody listens. */
+	/* Is told each call to the hypervisor by the name that its own manual has ("virDomainSuspend"); NULL: nobody listens. That a domain
+	 * is looked up by its UUID goes without saying. */
 	void (*told)(void *ctx, const char *call);
 	void *told_ctx;
 };
@@ -147,7 +148,7 @@ struct driver {
 void driver_records_free(struct driver_record *records, unsigned count);
 void driver_close(struct driver *d); /* NULL is allowed */
 
-/* ---- libvirt (driver/libvirt.c) ---- */
+/* ---- libvirt (driver/libvirt_*.c) ---- */
 
 /* `uri` NULL: what libvirt itself would take (LIBVIRT_DEFAULT_URI, its configuration). ERR_UNSUPPORTED when it was left out of
  * the build. */

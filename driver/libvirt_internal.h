@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of the libvirt driver share. Every call of libvirt goes: libvirt_domain (which makes a new connection when the
+ * old one broke), libvirt_tell, the call, libvirt_fail. What changes anything is called once, never again after a failure.
+ */
+#ifndef QSNAP_DRIVER_LIBVIRT_INTERNAL_H
+#define QSNAP_DRIVER_LIBVIRT_INTERNAL_H
+
+#include <libvirt/libvirt.h>
+#include <libxml/tree.h>
+
+#include "driver/driver.h"
+
+struct libvirt {
+	struct driver driver; /* first: the same address */
+	virConnectPtr conn;   /* NULL when it broke and no new one could be made yet */
+	char *uri;            /* NULL: libvirt's choice */
+};
+
+static inline struct libvirt *libvirt_of(struct driver *d)
+{
+	return (struct libvirt *)d;
+}
+
+/* ---- scope cleanup ---- */
+
+static inline void libvirt_drop_domain(virDomainPtr *dom)
+{
+	if (*dom)
+		virDomainFree(*dom);
+}
+static inline void libvirt_drop_doc(xmlDoc **doc)
+{
+	xmlFreeDoc(*doc);
+}
+static inline void libvirt_drop_text(xmlChar **text)
+{
+	xmlFree(*text);
+}
+#define AUTO_DOMAIN __attribute__((cleanup(libvirt_drop_domain)))
+#define AUTO_DOC __attribute__((cleanup(libvirt_drop_doc)))
+#define AUTO_TEXT __attribute__((cleanup(libvirt_drop_text)))
+
+/* ---- the connection (libvirt_open.c) ---- */
+
+/* A connection, made again if it is known to have broken. */
+int libvirt_connected(struct libvirt *l, struct error *e);
+/* The domain of this UUID, to be freed; NULL with an error. */
+virDomainPtr libvirt_domain(struct libvirt *l, const char *uuid, struct error *e);
+/* The same by name or UUID, as a user gives it. */
+virDomainPtr libvirt_domain_named(struct libvirt *l, const char *name, struct error *e);
+void libvirt_tell(struct libvirt *l, const char *call);
+/* What libvirt said last, with our code; always -1. `l` may be NULL. */
+int libvirt_fail(struct libvirt *l, struct error *e);
+/* The definition, of `flags` VIR_DOMAIN_XML_*; free(). NULL with an error. */
+char *libvirt_definition(struct libvirt *l, virDomainPtr dom, unsigned flags, struct error *e);
+void libvirt_wait_ms(unsigned ms);
+
+/* ---- XML (libvirt_xml.c) ---- */
+
+xmlDoc *libvirt_xml_parse(const char *text, struct error *e);
+/* Whether it is an element of this name; `name` NULL: of any. */
+bool libvirt_xml_is(const xmlNode *n, const char *name);
+/* An element's first child of this name (NULL: any); NULL when there is none, or no element. */
+xmlNode *libvirt_xml_child(const xmlNode *n, const char *name);
+/* The next sibling of the same name. */
+xmlNode *libvirt_xml_next(const xmlNode *n);
+bool libvirt_xml_attr_is(const xmlNode *n, const char *attr, const char *value);
+/* An attribute, or the text in a child element, as a string of our own; *out NULL when it is not there. */
+int libvirt_xml_attr(const xmlNode *n, const char *attr, char **out, struct error *e);
+int libvirt_xml_text(const xmlNode *n, const char *child, char **out, struct error *e);
+
+/* XML of our own, from zeros: failures are kept, so that only the end is looked at. */
+struct libvirt_xml {
+	xmlDoc *doc;
+	bool failed, unfit;
+};
+/* `parent` NULL: the root; `text` may be NULL. */
+xmlNode *libvirt_xml_add(struct libvirt_xml *x, xmlNode *parent, const char *name, const char *text);
+void libvirt_xml_set(struct libvirt_xml *x, xmlNode *n, const char *attr, const char *value);
+/* A copy of another tree below `parent`. */
+void libvirt_xml_graft(struct libvirt_xml *x, xmlNode *parent, xmlNode *tree);
+/* A <disk>'s type, driver and source. */
+void libvirt_xml_new_file(struct libvirt_xml *x, xmlNode *disk, const struct driver_new_file *file);
+/* The text, free(); NULL with an error. Frees the tree. */
+char *libvirt_xml_finish(struct libvirt_xml *x, struct error *e);
+
+/* ---- definitions of domains (libvirt_definition.c) ---- */
+
+/* Disks, host devices and the guest agent of a definition, into `out`. */
+int libvirt_xml_domain(const char *text, struct driver_domain *out, struct error *e);
+/* The <disk> of this target; NULL with ERR_NOT_FOUND. */
+xmlNode *libvirt_xml_disk(xmlDoc *definition, const char *target, struct error *e);
+/* Whether some device has this alias. */
+bool libvirt_xml_has_alias(xmlDoc *definition, const char *alias);
+
+/* ---- operations, one or a few to a file ---- */
+
+int libvirt_local(struct driver *d, struct error *e);
+int libvirt_look(struct driver *d, const char *domain, struct driver_domain *out, struct error *e);
+int libvirt_list(struct driver *d, char ***uuids, unsigned *count, struct error *e);
+
+int libvirt_suspend(struct driver *d, const char *uuid, struct error *e);
+int libvirt_resume(struct driver *d, const char *uuid, struct error *e);
+int libvirt_save(struct driver *d, const char *uuid, struct error *e);
+int libvirt_start(struct driver *d, const char *uuid, bool paused, struct error *e);
+int libvirt_device(struct driver *d, const char *uuid, const char *xml, bool attach, struct error *e);
+int libvirt_freeze(struct driver *d, const char *uuid, unsigned seconds, struct error *e);
+int libvirt_thaw(struct driver *d, const char *uuid, unsigned seconds, struct error *e);
+int libvirt_set_time(struct driver *d, const char *uuid, struct error *e);
+/* Whether this reason of a pause is somebody's wish, not an error or a job. */
+bool libvirt_paused_by_user(int reason);
+
+int libvirt_internal_create(struct driver *d, const char *uuid, const char *const *targets, unsigned count,
+	const char *name, struct error *e);
+int libvirt_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, struct error *e);
+
+int libvirt_copy(struct driver *d, const char *uuid, const struct driver_new_file *to, unsigned flags, struct error *e);
+int libvirt_commit(struct driver *d, const char *uuid, const char *target, const char *base, struct error *e);
+int libvirt_job(struct driver *d, const char *uuid, const char *target, struct driver_job *out, struct error *e);
+int libvirt_end_job(struct driver *d, const char *uuid, const char *target, bool pivot, struct error *e);
+
+int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
+	struct error *e);
+int libvirt_records(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count, struct error *e);
+int libvirt_define_record(struct driver *d, const char *uuid, const char *name, int64_t created,
+	const char *const *targets, unsigned count, struct error *e);
+int libvirt_forget_record(struct driver *d, const char *uuid, const char *name, struct error *e);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a domain is like now. Disks are those in use: of the guest that runs, of the saved one, or else of the definition.
+ */
+#include "driver/libvirt_internal.h"
+
+bool libvirt_paused_by_user(int reason)
+{
+	return reason == VIR_DOMAIN_PAUSED_USER || reason == VIR_DOMAIN_PAUSED_UNKNOWN ||
+	       reason == VIR_DOMAIN_PAUSED_FROM_SNAPSHOT;
+}
+
+static enum driver_state state_of(int state, int reason)
+{
+	switch (state) {
+	case VIR_DOMAIN_RUNNING:
+	case VIR_DOMAIN_BLOCKED:
+		return DRIVER_RUNNING;
+	case VIR_DOMAIN_PAUSED:
+		return reason == VIR_DOMAIN_PAUSED_SHUTTING_DOWN || reason == VIR_DOMAIN_PAUSED_CRASHED ||
+				       reason == VIR_DOMAIN_PAUSED_STARTING_UP
+			       ? DRIVER_BETWEEN
+			       : DRIVER_PAUSED;
+	case VIR_DOMAIN_SHUTOFF:
+		return DRIVER_SHUT_OFF;
+	default:
+		return DRIVER_BETWEEN;
+	}
+}
+
+static int look_state(struct libvirt *l, virDomainPtr dom, struct driver_domain *out, struct error *e)
+{
+	int state = 0, reason = 0;
+	libvirt_tell(l, "virDomainGetState");
+	if (virDomainGetState(dom, &state, &reason, 0))
+		return libvirt_fail(l, e);
+	out->state = state_of(state, reason);
+	out->paused_by_user = out->state == DRIVER_PAUSED && libvirt_paused_by_user(reason);
+	libvirt_tell(l, "virDomainHasManagedSaveImage");
+	int saved = virDomainHasManagedSaveImage(dom, 0);
+	if (saved < 0)
+		return libvirt_fail(l, e);
+	out->saved = saved && out->state == DRIVER_SHUT_OFF;
+	libvirt_tell(l, "virDomainIsPersistent");
+	int persistent = virDomainIsPersistent(dom);
+	if (persistent < 0)
+		return libvirt_fail(l, e);
+	out->persistent = persistent;
+	return 0;
+}
+
+static const char *operation_name(int operation)
+{
+	static const char *const names[] = {
+		[VIR_DOMAIN_JOB_OPERATION_START] = "start",
+		[VIR_DOMAIN_JOB_OPERATION_SAVE] = "save",
+		[VIR_DOMAIN_JOB_OPERATION_RESTORE] = "restore",
+		[VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN] = "incoming migration",
+		[VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT] = "migration",
+		[VIR_DOMAIN_JOB_OPERATION_SNAPSHOT] = "snapshot",
+		[VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_REVERT] = "going back to a snapshot",
+		[VIR_DOMAIN_JOB_OPERATION_DUMP] = "dump",
+		[VIR_DOMAIN_JOB_OPERATION_BACKUP] = "backup",
+		[VIR_DOMAIN_JOB_OPERATION_SNAPSHOT_DELETE] = "deletion of a snapshot",
+	};
+	bool known = operation > 0 && (size_t)operation < sizeof names / sizeof *names;
+	return known && names[operation] ? names[operation] : "job";
+}
+
+static int look_job(struct libvirt *l, virDomainPtr dom, struct driver_domain *out, struct error *e)
+{
+	int type = VIR_DOMAIN_JOB_NONE, count = 0, operation = 0;
+	virTypedParameterPtr params = NULL;
+	libvirt_tell(l, "virDomainGetJobStats");
+	if (virDomainGetJobStats(dom, &type, &params, &count, 0))
+		return libvirt_fail(l, e);
+	bool runs = type == VIR_DOMAIN_JOB_BOUNDED || type == VIR_DOMAIN_JOB_UNBOUNDED;
+	if (runs)
+		virTypedParamsGetInt(params, count, VIR_DOMAIN_JOB_OPERATION, &operation);
+	virTypedParamsFree(params, count);
+	if (!runs)
+		return 0;
+	return (out->job = mem_strdup(operation_name(operation), e)) ? 0 : -1;
+}
+
+static int look_block_jobs(struct libvirt *l, virDomainPtr dom, struct driver_domain *out, struct error *e)
+{
+	for (unsigned i = 0; i < out->disk_count; i++) {
+		if (!out->disks[i].image_count)
+			continue;
+		virDomainBlockJobInfo info;
+		libvirt_tell(l, "virDomainGetBlockJobInfo");
+		int n = virDomainGetBlockJobInfo(dom, out->disks[i].target, &info, 0);
+		if (n < 0)
+			return libvirt_fail(l, e);
+		out->disks[i].busy |= n > 0;
+	}
+	return 0;
+}
+
+static char *definition_in_use(struct libvirt *l, virDomainPtr dom, const struct driver_domain *d, struct error *e)
+{
+	if (d->state != DRIVER_SHUT_OFF)
+		return libvirt_definition(l, dom, 0, e);
+	if (!d->saved)
+		return libvirt_definition(l, dom, VIR_DOMAIN_XML_INACTIVE, e);
+	libvirt_tell(l, "virDomainManagedSaveGetXMLDesc");
+	char *xml = virDomainManagedSaveGetXMLDesc(dom, 0);
+	if (!xml)
+		libvirt_fail(l, e);
+	return xml;
+}
+
+static int look_snapshots(struct libvirt *l, virDomainPtr dom, struct driver_domain *out, struct error *e)
+{
+	libvirt_tell(l, "virDomainSnapshotNum");
+	int n = virDomainSnapshotNum(dom, VIR_DOMAIN_SNAPSHOT_LIST_EXTERNAL);
+	if (n < 0)
+		return libvirt_fail(l, e);
+	out->snapshots = n > 0;
+	return 0;
+}
+
+static int look_at(struct libvirt *l, virDomainPtr dom, struct driver_domain *out, struct error *e)
+{
+	if (virDomainGetUUIDString(dom, out->uuid))
+		return libvirt_fail(l, e);
+	if (!(out->name = mem_strdup(virDomainGetName(dom), e)) || look_state(l, dom, out, e))
+		return -1;
+	AUTO_FREE char *used = definition_in_use(l, dom, out, e);
+	if (!used || libvirt_xml_domain(used, out, e))
+		return -1;
+	unsigned again = out->persistent ? VIR_DOMAIN_XML_INACTIVE : VIR_DOMAIN_XML_MIGRATABLE;
+	if (!(out->xml = libvirt_definition(l, dom, VIR_DOMAIN_XML_SECURE | again, e)))
+		return -1;
+	if (out->state != DRIVER_SHUT_OFF && (look_job(l, dom, out, e) || look_block_jobs(l, dom, out, e)))
+		return -1;
+	return look_snapshots(l, dom, out, e);
+}
+
+int libvirt_look(struct driver *d, const char *domain, struct driver_domain *out, struct error *e)
+{
+	struct libvirt *l = libvirt_of(d);
+	AUTO_DOMAIN virDomainPtr dom = libvirt_domain_named(l, domain, e);
+	if (!dom)
+		return -1;
+	if (look_at(l, dom, out, e)) {
+		driver_domain_free(out);
+		return -1;
+	}
+	return 0;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Internal snapshots of a guest that runs: libvirt has no call for those without memory, QEMU's monitor has. libvirt calls such a
+ * guest tainted (custom-monitor) in its log until it ends. The monitor wants the name of the node that holds the format, which is
+ * asked for and found by the disk's alias.
+ */
+#include <libvirt/libvirt-qemu.h>
+/* base.h has a json_string of its own; jansson's is needed by another name. */
+#define json_string jansson_string
+#include <jansson.h>
+#undef json_string
+
+#include "driver/libvirt_internal.h"
+
+static void drop_json(json_t **j)
+{
+	json_decref(*j);
+}
+#define AUTO_JSON __attribute__((cleanup(drop_json)))
+
+/* What QEMU says no with. It has no codes, but its texts are never translated. */
+static int monitor_error(const json_t *error, struct error *e)
+{
+	const char *text = json_string_value(json_object_get(error, "desc"));
+	if (!text)
+		text = "QEMU does not say why";
+	return err_set(e, strstr(text, "does not exist") ? ERR_NOT_FOUND : ERR_IO, "%s", text);
+}
+
+/* Takes `command`; `name` is the part that a reader of -v wants to see. *out gets what QEMU returned, when wanted. */
+static int monitor(struct libvirt *l, virDomainPtr dom, json_t *command, const char *name, json_t **out,
+	struct error *e)
+{
+	AUTO_JSON json_t *owned = command;
+	AUTO_FREE char *text = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
+	AUTO_FREE char *told = mem_printf(e, "virDomainQemuMonitorCommand %s", name);
+	if (!told)
+		return -1;
+	if (!text)
+		return err_set(e, ERR_UNSUPPORTED, "a name has characters that QEMU cannot be told");
+	AUTO_FREE char *answer = NULL;
+	libvirt_tell(l, told);
+	if (virDomainQemuMonitorCommand(dom, text, &answer, 0))
+		return libvirt_fail(l, e);
+	AUTO_JSON json_t *reply = json_loads(answer, 0, NULL);
+	json_t *error = json_object_get(reply, "error"), *value = json_object_get(reply, "return");
+	if (error)
+		return monitor_error(error, e);
+	if (!value)
+		return err_set(e, ERR_IO, "QEMU's answer to %s is not understood", name);
+	if (out)
+		*out = json_incref(value);
+	return 0;
+}
+
+static json_t *query_block(struct libvirt *l, virDomainPtr dom, struct error *e)
+{
+	json_t *devices = NULL;
+	if (monitor(l, dom, json_pack("{s:s}", "execute", "query-block"), "query-block", &devices, e))
+		return NULL;
+	return devices;
+}
+
+/* A qdev is the device's id, or a path of QEMU's objects that has it as one part. */
+static bool qdev_is(const char *qdev, const char *alias)
+{
+	size_t len = strlen(alias);
+	for (const char *part = qdev; part; part = strchr(part, '/')) {
+		part += *part == '/';
+		if (!strncmp(part, alias, len) && (!part[len] || part[len] == '/'))
+			return true;
+	}
+	return false;
+}
+
+static const char *node_of(const json_t *devices, const char *alias, const char *target, struct error *e)
+{
+	const json_t *found = NULL;
+	for (size_t i = 0; i < json_array_size(devices); i++) {
+		const json_t *device = json_array_get(devices, i);
+		const char *qdev = json_string_value(json_object_get(device, "qdev"));
+		if (!qdev || !qdev_is(qdev, alias))
+			continue;
+		if (found) {
+			err_fill(e, ERR_UNSUPPORTED, "disk '%s' is more than one of QEMU's devices", target);
+			return NULL;
+		}
+		found = json_object_get(device, "inserted");
+	}
+	const char *node = json_string_value(json_object_get(found, "node-name"));
+	const char *format = json_string_value(json_object_get(found, "drv"));
+	if (!node || !*node || !format) {
+		err_fill(e, ERR_NOT_FOUND, "QEMU has no disk '%s'", target);
+		return NULL;
+	}
+	if (strcmp(format, "qcow2") != 0) {
+		err_fill(e, ERR_UNSUPPORTED, "disk '%s': no internal snapshots of %s", target, format);
+		return NULL;
+	}
+	return node;
+}
+
+struct nodes {
+	xmlDoc *definition;
+	json_t *devices;
+};
+
+static void drop_nodes(struct nodes *n)
+{
+	xmlFreeDoc(n->definition);
+	json_decref(n->devices);
+}
+
+static int read_nodes(struct libvirt *l, virDomainPtr dom, struct nodes *out, struct error *e)
+{
+	AUTO_FREE char *xml = libvirt_definition(l, dom, 0, e);
+	if (!xml || !(out->definition = libvirt_xml_parse(xml, e)))
+		return -1;
+	return (out->devices = query_block(l, dom, e)) ? 0 : -1;
+}
+
+/* {"device": NODE, "name": NAME}; NULL with an error. */
+static json_t *snapshot_arguments(const struct nodes *n, const char *target, const char *name, struct error *e)
+{
+	AUTO_FREE char *alias = NULL;
+	const xmlNode *disk = libvirt_xml_disk(n->definition, target, e);
+	if (!disk || libvirt_xml_attr(libvirt_xml_child(disk, "alias"), "name", &alias, e))
+		return NULL;
+	if (!alias) {
+		err_fill(e, ERR_UNSUPPORTED, "disk '%s' has no alias: the guest does not run", target);
+		return NULL;
+	}
+	const char *node = node_of(n->devices, alias, target, e);
+	if (!node)
+		return NULL;
+	json_t *arguments = json_pack("{s:s, s:s}", "device", node, "name", name);
+	if (!arguments)
+		err_fill(e, ERR_UNSUPPORTED, "'%s' is no name of a snapshot that QEMU can be told", name);
+	return arguments;
+}
+
+int libvirt_internal_create(struct driver *d, const char *uuid, const char *const *targets, unsigned count,
+	const char *name, struct error *e)
+{
+	struct libvirt *l = libvirt_of(d);
+	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
+	__attribute__((cleanup(drop_nodes))) struct nodes nodes = {0};
+	if (!dom || read_nodes(l, dom, &nodes, e))
+		return -1;
+	AUTO_JSON json_t *actions = json_array();
+	for (unsigned i = 0; i < count; i++) {
+		json_t *data = snapshot_arguments(&nodes, targets[i], name, e);
+		if (!data)
+			return -1;
+		if (json_array_append_new(actions,
+			    json_pack("{s:s, s:o}", "type", "blockdev-snapshot-internal-sync", "data", data)))
+			return err_set(e, ERR_NO_MEMORY, "no memory for a monitor command");
+	}
+	json_t *command = json_pack("{s:s, s:{s:O}}", "execute", "transaction", "arguments", "actions", actions);
+	return monitor(l, dom, command, "blockdev-snapshot-internal-sync", NULL, e);
+}
+
+int libvirt_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, struct error *e)
+{
+	struct libvirt *l = libvirt_of(d);
+	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
+	__attribute__((cleanup(drop_nodes))) struct nodes nodes = {0};
+	if (!dom || read_nodes(l, dom, &nodes, e))
+		return -1;
+	json_t *arguments = snapshot_arguments(&nodes, target, name, e);
+	if (!arguments)
+		return -1;
+	static const char execute[] = "blockdev-snapshot-delete-internal-sync";
+	return monitor(l, dom, json_pack("{s:s, s:o}", "execute", execute, "arguments", arguments), execute, NULL, e);
+}
