@@ -11,6 +11,7 @@ static void free_disk(struct driver_disk *d)
 		free(d->images[i].kind);
 	}
 	free(d->images);
+	free(d->copy_to);
 	free(d->target);
 }
 

@@ -32,8 +32,9 @@ struct driver_disk {
 	unsigned image_count;
 	bool whole_chain; /* the definition tells where the chain ends */
 	bool readonly, shareable, transient, encrypted;
-	bool no_disk; /* CD-ROM or floppy drive, or nothing in it */
-	bool busy;    /* a block job runs on it */
+	bool no_disk;  /* CD-ROM or floppy drive, or nothing in it */
+	bool busy;     /* a block job runs on it */
+	char *copy_to; /* the destination of a copy that runs; NULL: none */
 };
 
 enum driver_state {
@@ -79,7 +80,7 @@ struct driver_record {
 /* ---- what can be done ---- */
 
 struct driver;
-struct driver_new_file { /* for overlays and copies */
+struct driver_new_file { /* of a disk */
 	const char *target;
 	const char *path;
 	enum driver_format format;
@@ -126,6 +127,9 @@ struct driver_ops {
 	int (*job)(struct driver *d, const char *uuid, const char *target, struct driver_job *out, struct error *e);
 	/* Ends it: with `pivot` the guest goes on with the copy (a commit: with the base). */
 	int (*end_job)(struct driver *d, const char *uuid, const char *target, bool pivot, struct error *e);
+
+	/* Another file for a disk in the definition of a domain that is shut off. */
+	int (*set_source)(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e);
 
 	/* The hypervisor's own records. `define` makes one for internal snapshots of these disks that exist; `forget` drops it. */
 	int (*records)(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count,

@@ -61,6 +61,11 @@ static int refuse_loop(struct opening *o, struct layer *l, struct error *e)
 	return 0;
 }
 
+static int ask(const struct opening *o, const char *path, enum image_format *format, struct error *e)
+{
+	return o->opts->allow ? o->opts->allow(o->opts->allow_ctx, path, format, e) : 0;
+}
+
 static int choose_format(const struct opening *o, struct layer *l, enum image_format said, struct error *e)
 {
 	enum image_format found = IMAGE_RAW;
@@ -99,6 +104,8 @@ static int open_data_file(const struct opening *o, struct layer *l, const struct
 	if (!path || !*path)
 		return err_set(e, ERR_CORRUPT, "'data-file' is required for this image");
 	l->data = NULL;
+	if (ask(o, path, &(enum image_format){IMAGE_RAW}, e))
+		return -1;
 	return open_file(o, &l->data, path, top, e);
 }
 
@@ -128,7 +135,7 @@ static int open_layer(struct opening *o, const struct image_name *n, enum image_
 	struct layer *l = &o->c->layers[o->c->count++];
 
 	l->path = mem_strdup(n->path, e);
-	if (!l->path || open_file(o, &l->file, l->path, top, e))
+	if (!l->path || (!top && ask(o, l->path, &said, e)) || open_file(o, &l->file, l->path, top, e))
 		return -1;
 	l->data = l->file;
 	if (refuse_loop(o, l, e) || choose_format(o, l, said, e))

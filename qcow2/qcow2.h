@@ -140,6 +140,10 @@ struct chain_opts {
 	unsigned write_layer;                  /* with write: this layer below, too; 0: none */
 	const struct snapshot_query *snapshot; /* read this snapshot of the top; NULL: the active state */
 	unsigned max_depth;                    /* 0: 200 */
+	/* Asked before a backing or data file is opened, and may set the format that it is to be read as; -1: it is not opened. NULL:
+	 * all may be. */
+	int (*allow)(void *ctx, const char *path, enum image_format *format, struct error *e);
+	void *allow_ctx;
 	uint64_t max_virtual_size;             /* 0: no limit */
 };
 /* Opens `name` (a path, "file:PATH", or "json:{...}" of drivers file, host_device, raw, qcow2) and its backing files. Relative

@@ -93,20 +93,24 @@ int undo_record(struct vm *vm, const struct trace *t, struct error *e);
 
 /* A disk of it, and where its frozen state can be read. */
 struct part {
-	const struct driver_disk *disk;
-	char *path; /* the file to read; owned */
+	const struct driver_disk *disk; /* of the take's own domain */
+	char *path;                     /* the file to read; owned */
 	enum driver_format format;
 	const char *snapshot;             /* internal snapshot to read there; NULL: the image itself */
 	const struct driver_image *below; /* its backing files as the definition has them, `below_count` of them */
 	unsigned below_count;
-	unsigned trace; /* INTERNAL: its trace's id */
+	bool whole_chain; /* there are no others */
+	unsigned trace;   /* of the internal snapshot; 0: none */
+	unsigned output;  /* trace of the image that is made; 0: none */
 };
 struct take {
 	struct vm *vm;
 	const struct vm_take *opts;
 	struct vm_taken *out;
+	struct driver_domain domain; /* as it was before the first step */
 	struct part *parts;
 	unsigned part_count;
+	bool extract_stopped;
 	uint64_t paused_at; /* CLOCK_MONOTONIC, ns; 0: not */
 };
 
@@ -132,7 +136,7 @@ void take_pause_ends(struct take *t);
 
 /* ---- the engine on a disk's file (snapshot/disk.c): the guest does not run ---- */
 
-int disk_snapshot_create(const struct part *p, const char *name, int64_t created, struct error *e);
+int disk_snapshot_create(const char *path, const char *name, int64_t created, struct error *e);
 int disk_snapshot_delete(const char *path, const char *name, struct error *e);
 /* Whether the file has it, looked at beside a running guest, too: 1, 0, -1. */
 int disk_snapshot_exists(const char *path, const char *name, struct error *e);
@@ -140,6 +144,10 @@ int disk_snapshot_exists(const char *path, const char *name, struct error *e);
 int disk_tables(const char *path, uint64_t *tables, uint64_t *table_bytes, struct error *e);
 /* How a part is opened: format said, no name followed that the domain does not have. `p` outlives the options. */
 void disk_chain_opts(const struct part *p, struct chain_opts *opts);
+/* What the overlay holds goes into its backing file, which must be `base`. *base_format: as the overlay names it. */
+int disk_commit(const char *overlay, const char *base, enum driver_format *base_format, struct error *e);
+bool disk_same_file(const char *a, const char *b);
+/* Device and inode; of a block device its own number and 0. */
 int disk_identity(const char *path, uint64_t *dev, uint64_t *ino, struct error *e);
 
 #endif

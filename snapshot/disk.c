@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Our own engine on a disk's file. Formats are what the definition says: a disk that a guest writes to is never probed, and
+ * no name inside it opens a file that the domain does not have.
+ */
+#include "qcow2/edit.h"
+#include "snapshot/internal.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+int disk_identity(const char *path, uint64_t *dev, uint64_t *ino, struct error *e)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		return err_sys(e, errno, "%s", path);
+	*dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
+	*ino = S_ISBLK(st.st_mode) ? 0 : st.st_ino;
+	return 0;
+}
+
+bool disk_same_file(const char *a, const char *b)
+{
+	uint64_t dev[2], ino[2];
+	struct error e;
+
+	if (strcmp(a, b) == 0)
+		return true;
+	return !disk_identity(a, &dev[0], &ino[0], &e) && !disk_identity(b, &dev[1], &ino[1], &e) && dev[0] == dev[1] &&
+	       ino[0] == ino[1];
+}
+
+/* Where the definition does not tell the chain, the hypervisor itself follows the header's names, but guesses no format. */
+static int allow(void *ctx, const char *path, enum image_format *format, struct error *e)
+{
+	const struct part *p = ctx;
+
+	for (unsigned i = 0; i < p->below_count; i++) {
+		if (!p->below[i].path || !disk_same_file(p->below[i].path, path))
+			continue;
+		if (p->below[i].format == DRIVER_FORMAT_OTHER)
+			return err_set(e, ERR_UNSUPPORTED, "%s: a format that is not known here", path);
+		*format = p->below[i].format == DRIVER_RAW ? IMAGE_RAW : IMAGE_QCOW2;
+		return 0;
+	}
+	if (p->whole_chain)
+		return err_set(e, ERR_DENIED, "%s: the domain's disk %s does not have this file", path,
+			p->disk->target);
+	return *format != IMAGE_AUTO
+		       ? 0
+		       : err_set(e, ERR_DENIED, "%s: neither the definition nor the image above says its format", path);
+}
+
+void disk_chain_opts(const struct part *p, struct chain_opts *opts)
+{
+	*opts = (struct chain_opts){.format = p->format == DRIVER_RAW ? IMAGE_RAW : IMAGE_QCOW2,
+		.lock = IO_LOCK_SHARED,
+		.allow = allow,
+		.allow_ctx = (void *)p};
+}
+
+static const struct chain_opts to_change = {.format = IMAGE_QCOW2,
+	.no_backing = true,
+	.write = true,
+	.lock = IO_LOCK_WRITE};
+static const struct chain_opts to_look = {.format = IMAGE_QCOW2,
+	.no_backing = true,
+	.inspect = true,
+	.lock = IO_LOCK_SHARED};
+
+int disk_snapshot_create(const char *path, const char *name, int64_t created, struct error *e)
+{
+	const struct snapshot_new n = {.name = name,
+		.date_sec = (uint32_t)created,
+		.icount = UINT64_MAX,
+		.widen = true,
+		.threads = pool_cpu_count()};
+	AUTO_CHAIN struct chain *c = NULL;
+	struct edit *ed;
+	struct error later;
+
+	if (chain_open(&c, path, &to_change, e) || edit_open(&ed, &c->layers[0], &(struct edit_opts){0}, e))
+		return -1;
+	int failed = edit_snapshot_create(ed, &n, e);
+
+	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
+}
+
+int disk_snapshot_delete(const char *path, const char *name, struct error *e)
+{
+	const struct snapshot_query q = {.name = name, .refuse_ambiguous = true};
+	AUTO_CHAIN struct chain *c = NULL;
+	struct edit *ed;
+	struct error later;
+
+	if (chain_open(&c, path, &to_change, e) || edit_open(&ed, &c->layers[0], &(struct edit_opts){0}, e))
+		return -1;
+	int index = qcow2_snapshot_find(c->layers[0].q, &q, e);
+	int failed = index < 0 || edit_snapshot_delete(ed, (uint32_t)index, pool_cpu_count(), e);
+
+	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
+}
+
+int disk_snapshot_exists(const char *path, const char *name, struct error *e)
+{
+	const struct snapshot_query q = {.name = name};
+	AUTO_CHAIN struct chain *c = NULL;
+
+	if (chain_open(&c, path, &to_look, e))
+		return -1;
+	if (qcow2_snapshot_find(c->layers[0].q, &q, e) >= 0)
+		return 1;
+	return e->code == ERR_NOT_FOUND ? 0 : -1;
+}
+
+int disk_tables(const char *path, uint64_t *tables, uint64_t *table_bytes, struct error *e)
+{
+	enum { WINDOW = 65536 };
+	AUTO_CHAIN struct chain *c = NULL;
+	AUTO_FREE uint8_t *l1 = mem_calloc(1, WINDOW, "L1 table", e);
+
+	if (!l1 || chain_open(&c, path, &to_look, e))
+		return -1;
+	const struct qcow2 *q = c->layers[0].q;
+	uint64_t bytes = (uint64_t)q->l1_entries * 8;
+
+	*tables = 0;
+	*table_bytes = 1ull << q->h.cluster_bits;
+	for (uint64_t at = 0; at < bytes; at += WINDOW) {
+		size_t len = (size_t)min_u64(WINDOW, bytes - at);
+
+		if (io_read_exact(c->layers[0].file, l1, len, q->l1_offset + at, "L1 table", e))
+			return -1;
+		for (size_t i = 0; i < len; i += 8)
+			*tables += get_be64(l1 + i) != 0;
+	}
+	return 0;
+}
+
+int disk_commit(const char *overlay, const char *base, enum driver_format *base_format, struct error *e)
+{
+	const struct chain_opts opts = {.format = IMAGE_QCOW2, .write = true, .write_layer = 1, .lock = IO_LOCK_WRITE};
+	AUTO_CHAIN struct chain *c = NULL;
+
+	if (chain_open(&c, overlay, &opts, e))
+		return -1;
+	if (c->count < 2 || !disk_same_file(c->layers[1].path, base))
+		return err_set(e, ERR_CHANGED, "%s: its backing file is not %s any more", overlay, base);
+	*base_format = c->layers[1].format == IMAGE_RAW ? DRIVER_RAW : DRIVER_QCOW2;
+	return convert_commit(&(struct commit_opts){.image = c, .base = 1, .threads = pool_cpu_count()}, e);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The instant: the guest's file systems frozen before it, where that was asked for, and how long the guest stood still.
+ */
+#include "snapshot/internal.h"
+
+#include <time.h>
+
+enum { FREEZE_SECONDS = 10 };
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void take_pause_begins(struct take *t)
+{
+	t->paused_at = now_ns();
+	t->out->created = (int64_t)time(NULL);
+}
+
+void take_pause_ends(struct take *t)
+{
+	if (t->paused_at)
+		t->out->pause_ns += now_ns() - t->paused_at;
+	t->paused_at = 0;
+}
+
+int take_freeze(struct take *t, struct error *e)
+{
+	bool required = t->opts->quiesce == VM_QUIESCE_REQUIRED;
+	struct vm *vm = t->vm;
+	unsigned id, seconds = (unsigned)min_u64(FREEZE_SECONDS, t->opts->max_pause);
+	struct error thaw;
+
+	if (t->opts->quiesce == VM_QUIESCE_NO || t->domain.state != DRIVER_RUNNING)
+		return t->opts->quiesce == VM_QUIESCE_REQUIRED
+			       ? err_set(e, ERR_UNSUPPORTED,
+					 "domain '%s' does not run: its file systems cannot be frozen", t->domain.name)
+			       : 0;
+	if (!t->domain.agent) {
+		if (required)
+			return err_set(e, ERR_UNSUPPORTED,
+				"domain '%s' has no guest agent that could freeze its file systems", t->domain.name);
+		vm_note(vm, "not quiesced: there is no guest agent");
+		return 0;
+	}
+	if (trace_put(vm, &(struct trace){.kind = TRACE_FROZEN}, &id, e))
+		return -1;
+	vm_step(vm, "freeze", NULL);
+	if (vm->driver->ops->freeze(vm->driver, vm->domain.uuid, seconds, e)) {
+		if (trace_undo(vm, id, required ? &thaw : e) || required)
+			return -1;
+		vm_note(vm, "not quiesced: %s", e->msg);
+		return 0;
+	}
+	t->out->quiesced = true;
+	return 0;
+}

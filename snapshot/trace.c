@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Traces and how they are taken back. A snapshot that ends well, one that fails and `recover` after a crash do the same
+ * things: they take back, youngest first, what the journal tells of.
+ */
+#include "snapshot/internal.h"
+
+static int (*const undo[TRACE_KINDS])(struct vm *vm, const struct trace *t, struct error *e) = {
+	[TRACE_DEVICE] = undo_device,
+	[TRACE_SAVED] = undo_saved,
+	[TRACE_FROZEN] = undo_frozen,
+	[TRACE_PAUSED] = undo_paused,
+	[TRACE_INTERNAL] = undo_internal,
+	[TRACE_OVERLAY] = undo_overlay,
+	[TRACE_COPY] = undo_copy,
+	[TRACE_FILE] = undo_file,
+	[TRACE_RECORD] = undo_record,
+};
+
+int trace_put(struct vm *vm, const struct trace *t, unsigned *id, struct error *e)
+{
+	unsigned ignored;
+
+	return journal_begin(vm->journal, vm->domain.name, vm->domain.state, e) ||
+	       journal_put(vm->journal, t, id ? id : &ignored, e);
+}
+
+int trace_keep(struct vm *vm, unsigned id, struct error *e)
+{
+	return journal_drop(vm->journal, id, e);
+}
+
+static const struct trace *find(const struct vm *vm, unsigned id)
+{
+	unsigned count;
+	const struct trace *all = journal_traces(vm->journal, &count);
+
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].id == id)
+			return &all[i];
+	return NULL;
+}
+
+int trace_undo(struct vm *vm, unsigned id, struct error *e)
+{
+	const struct trace *t = find(vm, id);
+
+	if (!t)
+		return 0;
+	if (vm_look(vm, e) || undo[t->kind](vm, t, e))
+		return -1;
+	return journal_drop(vm->journal, id, e);
+}
+
+/* The traces that `kind` is for (TRACE_KINDS: all), from the youngest on; what fails stays and is passed over. */
+static int undo_some(struct vm *vm, enum trace_kind kind, struct error *e)
+{
+	struct error later;
+	unsigned count, below = UINT32_MAX;
+	int failed = 0;
+
+	for (;;) {
+		const struct trace *all = journal_traces(vm->journal, &count), *next = NULL;
+
+		for (unsigned i = count; i-- > 0 && !next;)
+			if (all[i].id < below && (kind == TRACE_KINDS || all[i].kind == kind))
+				next = &all[i];
+		if (!next)
+			return failed;
+		below = next->id;
+		if (trace_undo(vm, next->id, failed ? &later : e))
+			failed = -1;
+	}
+}
+
+int trace_undo_all(struct vm *vm, struct error *e)
+{
+	return undo_some(vm, TRACE_KINDS, e);
+}
+
+int trace_undo_kind(struct vm *vm, enum trace_kind kind, struct error *e)
+{
+	return undo_some(vm, kind, e);
+}

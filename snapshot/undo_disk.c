@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Taking back what was done to disks: internal snapshots, overlays, copies, files. A disk's file that is another one than the
+ * journal says is not touched.
+ */
+#include "snapshot/internal.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+enum { POLL_MS = 20 };
+
+static int refuse_other_file(const char *path, const struct trace *t, struct error *e)
+{
+	uint64_t dev, ino;
+
+	if (!t->dev && !t->ino)
+		return 0;
+	if (disk_identity(path, &dev, &ino, e))
+		return -1;
+	if (dev == t->dev && ino == t->ino)
+		return 0;
+	return err_set(e, ERR_CHANGED, "%s: this is another file than the one that disk %s had; nothing is done to it",
+		path, t->target);
+}
+
+int undo_internal(struct vm *vm, const struct trace *t, struct error *e)
+{
+	int there;
+
+	if (refuse_other_file(t->path, t, e))
+		return -1;
+	there = disk_snapshot_exists(t->path, t->name, e);
+	if (there <= 0)
+		return there;
+	vm_step(vm, "delete", t->target);
+	return vm_active(vm) ? vm->driver->ops->internal_delete(vm->driver, vm->domain.uuid, t->target, t->name, e)
+			     : disk_snapshot_delete(t->path, t->name, e);
+}
+
+/* A file of ours that no disk of the domain is made of. */
+static int remove_file(const struct vm *vm, const char *path, struct error *e)
+{
+	for (unsigned i = 0; i < vm->domain.disk_count; i++) {
+		const struct driver_disk *d = &vm->domain.disks[i];
+
+		for (unsigned k = 0; k < d->image_count; k++)
+			if (d->images[k].path && disk_same_file(d->images[k].path, path))
+				return err_set(e, ERR_CHANGED, "%s: disk %s of domain '%s' uses it", path, d->target,
+					vm->domain.name);
+	}
+	return unlink(path) && errno != ENOENT ? err_sys(e, errno, "%s", path) : 0;
+}
+
+int undo_file(struct vm *vm, const struct trace *t, struct error *e)
+{
+	return remove_file(vm, t->path, e);
+}
+
+int undo_copy(struct vm *vm, const struct trace *t, struct error *e)
+{
+	const struct driver_disk *d = vm_disk(vm, t->target);
+
+	if (!d || !d->copy_to || !disk_same_file(d->copy_to, t->path))
+		return 0;
+	return vm->driver->ops->end_job(vm->driver, vm->domain.uuid, t->target, false, e);
+}
+
+static int wait_until_ready(struct vm *vm, const char *target, struct error *e)
+{
+	struct driver_job job;
+
+	for (;;) {
+		if (vm->driver->ops->job(vm->driver, vm->domain.uuid, target, &job, e))
+			return -1;
+		if (job.kind != DRIVER_COMMIT)
+			return err_set(e, ERR_IO, "disk %s: committing the overlay stopped", target);
+		progress_report(vm->opts.voice.progress, job.done, job.total);
+		if (job.ready)
+			return 0;
+		vm_sleep(vm, POLL_MS);
+	}
+}
+
+static int commit_running(struct vm *vm, const struct trace *t, const struct driver_disk *d, struct error *e)
+{
+	struct driver_job job;
+
+	if (d->image_count < 2 || !d->images[1].path || !disk_same_file(d->images[1].path, t->name))
+		return err_set(e, ERR_CHANGED, "disk %s: below the overlay %s is another file than %s", t->target,
+			t->path, t->name);
+	if (vm->driver->ops->job(vm->driver, vm->domain.uuid, t->target, &job, e))
+		return -1;
+	if (job.kind != DRIVER_NO_JOB && job.kind != DRIVER_COMMIT)
+		return err_set(e, ERR_BUSY, "disk %s: somebody else's block job runs on it", t->target);
+	vm_step(vm, "commit", t->target);
+	if (job.kind == DRIVER_NO_JOB && vm->driver->ops->commit(vm->driver, vm->domain.uuid, t->target, t->name, e))
+		return -1;
+	return wait_until_ready(vm, t->target, e) ||
+	       vm->driver->ops->end_job(vm->driver, vm->domain.uuid, t->target, true, e);
+}
+
+static int commit_shut_off(struct vm *vm, const struct trace *t, struct error *e)
+{
+	struct driver_new_file file = {.target = t->target, .path = t->name};
+
+	if (vm->domain.saved)
+		return err_set(e, ERR_BUSY,
+			"domain '%s' was saved while disk %s was on the overlay %s: start it, then recover it",
+			vm->domain.name, t->target, t->path);
+	vm_step(vm, "commit", t->target);
+	if (disk_commit(t->path, t->name, &file.format, e))
+		return -1;
+	return vm->driver->ops->set_source(vm->driver, vm->domain.uuid, &file, e);
+}
+
+/* order: all of the overlay in its base, the disk on the base, the overlay goes. */
+int undo_overlay(struct vm *vm, const struct trace *t, struct error *e)
+{
+	const struct driver_disk *d = vm_disk(vm, t->target);
+
+	if (!d || !d->image_count || !d->images[0].path)
+		return err_set(e, ERR_CHANGED, "domain '%s' has no disk %s any more; its last writes may be in %s",
+			vm->domain.name, t->target, t->path);
+	if (refuse_other_file(t->name, t, e))
+		return -1;
+	if (disk_same_file(d->images[0].path, t->path)) {
+		if (vm_active(vm) ? commit_running(vm, t, d, e) : commit_shut_off(vm, t, e))
+			return -1;
+		if (vm_look(vm, e))
+			return -1;
+	} else if (!disk_same_file(d->images[0].path, t->name)) {
+		return err_set(e, ERR_CHANGED, "disk %s is on %s, neither on the overlay %s nor on its base", t->target,
+			d->images[0].path, t->path);
+	}
+	return remove_file(vm, t->path, e);
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Taking back what was done to the guest itself: stopped, suspended, its file systems frozen, a device detached. Each looks
+ * first: after a crash somebody else may have done it, or it was never done.
+ */
+#include "snapshot/internal.h"
+
+enum { THAW_SECONDS = 10, SETTLE_MS = 50, SETTLE_TRIES = 12000 };
+
+/* Waits until no job of the whole domain runs: a save that was asked for goes on without who asked. */
+static int settle(struct vm *vm, struct error *e)
+{
+	for (unsigned i = 0; i < SETTLE_TRIES; i++) {
+		if (vm_look(vm, e))
+			return -1;
+		if (!vm->domain.job && vm->domain.state != DRIVER_BETWEEN)
+			return 0;
+		vm_sleep(vm, SETTLE_MS);
+	}
+	return err_set(e, ERR_BUSY, "domain '%s': a job (%s) does not end", vm->domain.name,
+		vm->domain.job ? vm->domain.job : "of the hypervisor");
+}
+
+/* order: the locks of our own engine are released before; the guest takes them when it starts. */
+int undo_saved(struct vm *vm, const struct trace *t, struct error *e)
+{
+	bool was_paused = journal_was(vm->journal) == DRIVER_PAUSED;
+
+	(void)t;
+	if (settle(vm, e))
+		return -1;
+	switch (vm->domain.state) {
+	case DRIVER_RUNNING:
+		return 0;
+	case DRIVER_PAUSED: /* the save failed half-way */
+		return was_paused || vm->domain.paused_by_user
+			       ? 0
+			       : vm->driver->ops->resume(vm->driver, vm->domain.uuid, e);
+	default:
+		break;
+	}
+	if (!vm->domain.saved) {
+		vm_note(vm, "the saved state is gone: somebody else started the guest and it is shut off now, or "
+			    "removed it; it is left so");
+		return 0;
+	}
+	vm_step(vm, "start", NULL);
+	if (vm->driver->ops->start(vm->driver, vm->domain.uuid, was_paused, e))
+		return err_prefix(e, "domain '%s' is saved, and starting it failed", vm->domain.name);
+	return 0;
+}
+
+int undo_paused(struct vm *vm, const struct trace *t, struct error *e)
+{
+	(void)t;
+	if (vm->domain.state != DRIVER_PAUSED)
+		return 0;
+	vm_step(vm, "resume", NULL);
+	return vm->driver->ops->resume(vm->driver, vm->domain.uuid, e);
+}
+
+/* The agent thaws what is not frozen, too. A guest that does not run has nothing to thaw: a restored one thaws by itself
+ * only when it is told, so the trace of a saved one is younger and was taken back before. */
+int undo_frozen(struct vm *vm, const struct trace *t, struct error *e)
+{
+	(void)t;
+	if (vm->domain.state != DRIVER_RUNNING)
+		return vm->domain.state == DRIVER_PAUSED
+			       ? err_set(e, ERR_BUSY, "domain '%s' is paused: its file systems cannot be thawed",
+					 vm->domain.name)
+			       : 0;
+	vm_step(vm, "thaw", NULL);
+	return vm->driver->ops->thaw(vm->driver, vm->domain.uuid, THAW_SECONDS, e);
+}
+
+int undo_device(struct vm *vm, const struct trace *t, struct error *e)
+{
+	for (unsigned i = 0; i < vm->domain.host_device_count; i++)
+		if (strcmp(vm->domain.host_devices[i], t->name) == 0)
+			return 0;
+	vm_step(vm, "attach", NULL);
+	return vm->driver->ops->device(vm->driver, vm->domain.uuid, t->name, true, e);
+}
+
+int undo_record(struct vm *vm, const struct trace *t, struct error *e)
+{
+	struct driver_record *records;
+	unsigned count;
+	bool there = false;
+
+	if (vm->driver->ops->records(vm->driver, vm->domain.uuid, &records, &count, e))
+		return -1;
+	for (unsigned i = 0; i < count; i++)
+		there = there || strcmp(records[i].name, t->name) == 0;
+	driver_records_free(records, count);
+	return there ? vm->driver->ops->forget_record(vm->driver, vm->domain.uuid, t->name, e) : 0;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A command on a domain: its lock, what an earlier one left is taken back first, and what the hypervisor says of it.
+ */
+#include "snapshot/internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <time.h>
+
+void vm_step(const struct vm *vm, const char *step, const char *disk)
+{
+	if (vm->opts.voice.step)
+		vm->opts.voice.step(vm->opts.voice.ctx, step, disk);
+}
+
+void vm_note(const struct vm *vm, const char *fmt, ...)
+{
+	char text[1000];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	if (vm->opts.voice.note)
+		vm->opts.voice.note(vm->opts.voice.ctx, text);
+}
+
+bool vm_cancelled(const struct vm *vm)
+{
+	return progress_cancelled(vm->opts.voice.progress);
+}
+
+bool vm_sleep(const struct vm *vm, unsigned ms)
+{
+	const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+
+	nanosleep(&t, NULL); /* a signal ends it early */
+	return !vm_cancelled(vm);
+}
+
+int vm_look(struct vm *vm, struct error *e)
+{
+	struct driver_domain now = {0};
+
+	if (vm->driver->ops->look(vm->driver, vm->domain.uuid, &now, e))
+		return -1;
+	driver_domain_free(&vm->domain);
+	vm->domain = now;
+	return 0;
+}
+
+const struct driver_domain *vm_domain(const struct vm *vm)
+{
+	return &vm->domain;
+}
+
+bool vm_active(const struct vm *vm)
+{
+	return vm->domain.state != DRIVER_SHUT_OFF;
+}
+
+const struct driver_disk *vm_disk(const struct vm *vm, const char *target)
+{
+	for (unsigned i = 0; i < vm->domain.disk_count; i++)
+		if (strcmp(vm->domain.disks[i].target, target) == 0)
+			return &vm->domain.disks[i];
+	return NULL;
+}
+
+unsigned vm_left(const struct vm *vm)
+{
+	unsigned count = 0;
+
+	if (vm->journal)
+		journal_traces(vm->journal, &count);
+	return count;
+}
+
+static const atomic_bool *cancel_flag(const struct vm_opts *o)
+{
+	return o->voice.progress ? o->voice.progress->cancel : NULL;
+}
+
+int vm_open(struct vm **out, const struct vm_opts *o, struct error *e)
+{
+	struct vm *vm = mem_calloc(1, sizeof *vm, "domain", e);
+
+	if (!vm)
+		return -1;
+	vm->opts = *o;
+	vm->driver = o->driver;
+	int failed =
+		vm->driver->ops->local(vm->driver, e) || vm->driver->ops->look(vm->driver, o->domain, &vm->domain, e);
+
+	if (!failed && !o->read_only)
+		failed =
+			journal_open(&vm->journal, o->state_dir, vm->domain.uuid, o->wait_seconds, cancel_flag(o), e) ||
+			vm_look(vm, e) || vm_recover(vm, e);
+	if (failed) {
+		vm_close(vm);
+		return -1;
+	}
+	*out = vm;
+	return 0;
+}
+
+void vm_close(struct vm *vm)
+{
+	if (!vm)
+		return;
+	journal_close(vm->journal);
+	driver_domain_free(&vm->domain);
+	free(vm);
+}
+
+/* ---- journals that are there ---- */
+
+static int add_uuid(char ***uuids, unsigned *count, const char *file, struct error *e)
+{
+	static const char ending[] = ".journal";
+	size_t len = strlen(file);
+
+	if (len != DRIVER_UUID_CHARS - 1 + sizeof ending - 1 || strcmp(file + DRIVER_UUID_CHARS - 1, ending) != 0)
+		return 0;
+	char **more = realloc(*uuids, (*count + 1) * sizeof *more);
+
+	if (!more)
+		return err_set(e, ERR_NO_MEMORY, "no memory for a list of journals");
+	*uuids = more;
+	more[*count] = mem_printf(e, "%.*s", DRIVER_UUID_CHARS - 1, file);
+	if (!more[*count])
+		return -1;
+	++*count;
+	return 0;
+}
+
+int vm_journals(const char *state_dir, char ***uuids, unsigned *count, struct error *e)
+{
+	DIR *dir = opendir(state_dir);
+	struct dirent *d;
+	int failed = 0;
+
+	*uuids = NULL;
+	*count = 0;
+	if (!dir)
+		return errno == ENOENT ? 0 : err_sys(e, errno, "%s", state_dir);
+	while (!failed && (d = readdir(dir)))
+		failed = add_uuid(uuids, count, d->d_name, e);
+	closedir(dir);
+	if (!failed)
+		return 0;
+	while (*count)
+		free((*uuids)[--*count]);
+	free(*uuids);
+	*uuids = NULL;
+	return -1;
+}
