@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """How long a guest was away, by the beats that it sends to a file on the host: each is noted with the host's clock as it comes,
 by a process of its own (a guest's clock does not see a pause when the processor is emulated).
 
-By hand: meter.py BEATS prints every gap that is longer than all before it. In a test:
+By hand: python3 meter.py BEATS prints every gap that is longer than all before it. In a test:
     meter = Meter(guest)
     begin = meter.now()
     ...

@@ -142,7 +142,7 @@ class Rig:
             os.makedirs(self.path(name), exist_ok=True)
         for place in PLACES.values():
             os.makedirs(place, exist_ok=True)
-        if not os.path.ismount(self.folder):
+        if not self._mounted():
             run("mount", "--bind", self.folder, self.folder)
             run("mount", "--make-private", self.folder)
             run("mount", "--make-shared", self.folder)
@@ -160,6 +160,10 @@ class Rig:
                                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.start_libvirtd()
         return self
+
+    def _mounted(self):
+        """Whether the folder is a mount; os.path.ismount does not see one of the same file system."""
+        return any(line.split(" ")[4].replace("\\040", " ") == self.folder for line in read("/proc/self/mountinfo").splitlines())
 
     def _write(self, name, text):
         with open(self.path(name), "w", encoding="utf-8") as file:
@@ -240,7 +244,7 @@ class Rig:
                 end_process(pid)
         for pid in self.processes():
             end_process(pid)
-        while os.path.ismount(self.folder):
+        while self._mounted():
             run("umount", "--recursive", "--lazy", self.folder)
         if self.keeper:
             self.keeper.kill()

@@ -45,15 +45,24 @@ struct disk {
 	uint64_t segment_number;
 };
 
+static uint32_t crc_of_byte[256];
+
+static void crc_table_fill(void)
+{
+	for (uint32_t i = 0; i < 256; i++) {
+		uint32_t crc = i;
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+		crc_of_byte[i] = crc;
+	}
+}
+
 static uint32_t crc32(const void *data, size_t size)
 {
 	const uint8_t *byte = data;
 	uint32_t crc = UINT32_MAX;
-	for (size_t i = 0; i < size; i++) {
-		crc ^= byte[i];
-		for (int bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-	}
+	for (size_t i = 0; i < size; i++)
+		crc = crc >> 8 ^ crc_of_byte[(crc ^ byte[i]) & 255];
 	return ~crc;
 }
 
@@ -64,11 +73,11 @@ static void record_fill(struct record *record, uint64_t number, uint32_t disk, e
 	record->disk = disk;
 	record->kind = kind;
 	uint64_t state = (number * 8 + disk * 2 + kind) * 0x9e3779b97f4a7c15u + 1;
-	for (size_t i = 0; i < sizeof(record->payload); i++) {
+	for (size_t i = 0; i + sizeof(state) <= sizeof(record->payload); i += sizeof(state)) {
 		state ^= state << 13;
 		state ^= state >> 7;
 		state ^= state << 17;
-		record->payload[i] = (uint8_t)state;
+		memcpy(record->payload + i, &state, sizeof(state));
 	}
 	record->crc = crc32(record, offsetof(struct record, crc));
 }
@@ -223,6 +232,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc < 3 || argc % 2 == 0 || count > DISKS_MAX)
 		return 2;
+	crc_table_fill();
 	int rate = atoi(argv[1]);
 	int beat = open(argv[2], O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 	struct disk disks[DISKS_MAX];
