@@ -166,43 +166,90 @@ def changes(seed, turns):
 
 # ---- killed ----
 
+class Unflushed:
+    """What was done since the last flush: fills of ranges, each of which may be there or not."""
+
+    def __init__(self, disk):
+        self.disk, self.fills = bytearray(disk), []
+
+    def fill(self, start, length, pattern):
+        self.fills.append((start, start + length, pattern))
+
+    def flushed(self):
+        for start, end, pattern in self.fills:
+            self.disk[start:end] = bytes([pattern]) * (end - start)
+        self.fills = []
+
+    def judge(self, what, got):
+        """Each byte of `got` is what was flushed, or what a later command made of it."""
+        if len(got) != len(self.disk):
+            raise Wrong(f"{what}: {len(got)} bytes, {len(self.disk)} wanted")
+        cuts = sorted({0, len(got), *(f[0] for f in self.fills), *(f[1] for f in self.fills)})
+        for start, end in zip(cuts, cuts[1:]):
+            new = {pattern for first, last, pattern in self.fills if first <= start and end <= last}
+            old, now = self.disk[start:end], got[start:end]
+            if now == old or set(now) <= new:
+                continue
+            wrong = [i for i in range(end - start) if now[i] != old[i] and now[i] not in new]
+            if wrong:
+                i = wrong[0]
+                raise Wrong(f"{what}: {now[i]} at {start + i:#x}, flushed was {old[i]}, then came {sorted(new)}")
+
+
+def change(rng, cluster, model):
+    """A command for `qsnap io`, and what it does to the model."""
+    size = len(model.disk)
+    start, kind, pattern = rng.randrange(size), rng.randrange(8), rng.randrange(256)
+    length = min(size - start, rng.randrange(1, 3 * cluster))
+    if kind in (0, 1):
+        start -= start % cluster
+        length = cluster
+    if kind in (1, 2):
+        pattern = 0
+    model.fill(start, length, pattern)
+    words = {0: f"write -c -P {pattern}", 1: "discard", 2: "write -z -u"}.get(kind, f"write -P {pattern}")
+    return f"{words} {start} {length}\n"
+
+
+def change_and_kill(rng, path, cluster, model):
+    with subprocess.Popen([qemu.QSNAP, "io", "-f", "qcow2", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        for _ in range(rng.randrange(1, 12)):
+            commands = [change(rng, cluster, model) for _ in range(rng.randrange(1, 30))]
+            process.stdin.write("".join([*commands, "flush\nlength\n"]).encode())
+            process.stdin.flush()
+            if rng.random() < 0.2:
+                break
+            while b"iB" not in process.stdout.readline():
+                pass
+            model.flushed()
+            process.stdin.write("".join(change(rng, cluster, model) for _ in range(rng.randrange(0, 6))).encode())
+            process.stdin.flush()
+        time.sleep(rng.random() * 0.01)
+        process.kill()
+
+
 def killed(seed):
-    """kill -9: leaks at most, and what was flushed is there."""
+    """kill -9: leaks at most; what was flushed is there byte for byte, the rest is old or new."""
     rng = random.Random(seed)
     path = os.path.join(qemu.TMP, "killed.qcow2")
     qemu.remove(path)
     cluster = rng.choice([512, 4096, 65536])
     size = 200 * cluster
     qsnap("create", "-q", "-f", "qcow2", "-o", f"cluster_size={cluster}", path, size)
-    flushed, disk, maybe = bytearray(size), bytearray(size), set()
+    model, snapshot = Unflushed(bytes(size)), None
     for round_ in range(4):
-        with subprocess.Popen([qemu.QSNAP, "io", "-f", "qcow2", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            for _ in range(rng.randrange(1, 12)):
-                for _ in range(rng.randrange(1, 30)):
-                    start = rng.randrange(size)
-                    length = min(size - start, rng.randrange(1, 3 * cluster))
-                    pattern = rng.randrange(256)
-                    disk[start:start + length] = bytes([pattern]) * length
-                    maybe.add((start, length))
-                    process.stdin.write(f"write -P {pattern} {start} {length}\n".encode())
-                process.stdin.write(b"flush\nlength\n")
-                process.stdin.flush()
-                if rng.random() < 0.2:
-                    break
-                while b"iB" not in process.stdout.readline():
-                    pass
-                flushed, maybe = bytearray(disk), set()
-            time.sleep(rng.random() * 0.01)
-            process.kill()
+        if round_ == 2:
+            qsnap("snapshot", "-c", "s", path)
+            snapshot = bytes(model.disk)
+        change_and_kill(rng, path, cluster, model)
         status = qemu_img("check", "-q", path, want=None).status
         if status not in (0, 3):
             raise Wrong(f"round {round_}: check says {status}")
         got = flat(path)
-        for start, length in maybe:  # these are judged by the tests of crashes
-            flushed[start:start + length] = got[start:start + length]
-        same(f"round {round_}: what was flushed", got, bytes(flushed))
-        disk, maybe = bytearray(got), set()
-        flushed = bytearray(got)
+        model.judge(f"round {round_}", got)
+        if snapshot:
+            same(f"round {round_}: the snapshot", flat(path, "-l", "s"), snapshot)
+        model = Unflushed(got)
     qsnap("check", "-q", "-r", "leaks", path, want=None)
     qemu_img("check", "-q", path)
 
