@@ -2,63 +2,21 @@
  *
  * An image's version and options changed (FORMAT.md §3): all that forbids it is looked at first, then one thing after the other, each
  * of which leaves a whole image.
- * order of a downgrade: zero clusters become what version 2 can say, flush; the header in its old length, with the extensions
- * behind it, one sector.
+ * order of a downgrade: zero clusters of all states become what version 2 can say, flush; the header in its old length, with the
+ * extensions behind it, one sector.
  */
 #include "qcow2/snapshot_edit.h"
 
-enum { ZEROS_BYTES = 1 << 20 };
-
 /* ---- version 3 to 2 ---- */
 
-static bool l2_has_zero(const struct geometry *g, const uint8_t *table)
-{
-	for (uint32_t i = 0; i < g->cluster_size; i += 8) {
-		uint64_t raw = get_be64(table + i);
-
-		if (!(raw & ENTRY_COMPRESSED) && (raw & ENTRY_ZERO))
-			return true;
-	}
-	return false;
-}
-
-/* Whether any entry below the L1 table at `host` says zero. */
-static int tree_has_zero(struct edit *ed, uint64_t host, uint32_t entries, bool *has, struct error *e)
-{
-	AUTO_FREE uint8_t *l1 = mem_calloc(entries + (size_t)1, 8, "L1 table", e);
-	AUTO_FREE uint8_t *l2 = l1 ? mem_alloc_pages(ed->g.cluster_size, "L2 table", e) : NULL;
-
-	*has = false;
-	if (!l2 || (entries && io_read_exact(ed->file, l1, entries * (size_t)8, host, "L1 table", e)))
-		return -1;
-	for (uint32_t i = 0; i < entries && !*has; i++) {
-		uint64_t at;
-
-		if (l1_entry_decode(&ed->g, get_be64(l1 + i * (size_t)8), &at, e))
-			return -1;
-		if (!at)
-			continue;
-		if (io_read_exact(ed->file, l2, ed->g.cluster_size, at, "L2 table", e))
-			return -1;
-		*has = l2_has_zero(&ed->g, l2);
-	}
-	return 0;
-}
-
-static int refuse_snapshots(struct edit *ed, struct error *e)
+static int refuse_snapshots(const struct edit *ed, struct error *e)
 {
 	for (uint32_t i = 0; i < ed->q->snapshot_count; i++) {
 		const struct qcow2_snapshot *s = &ed->q->snapshots[i];
-		bool has;
 
 		if (s->entry.vm_state_bytes || s->disk_size != ed->q->size)
-			return err_set(e, ERR_UNSUPPORTED, "Internal snapshots prevent downgrade of image");
-		if (tree_has_zero(ed, s->entry.l1_offset, s->entry.l1_entries, &has, e))
-			return -1;
-		if (has)
-			return err_set(e, ERR_UNSUPPORTED,
-				"snapshot '%s' has clusters that are marked as zero, which version 2 cannot say",
-				s->name);
+			return err_set(e, ERR_UNSUPPORTED, "Internal snapshots prevent downgrade of image: '%s' has %s",
+				s->name, s->entry.vm_state_bytes ? "VM state" : "another size than the disk");
 	}
 	return 0;
 }
@@ -82,27 +40,6 @@ static int refuse_downgrade(struct edit *ed, const struct image_amend *a, struct
 	return refuse_snapshots(ed, e);
 }
 
-/* Zeros of the active state, as unallocated clusters or, over a backing file, as real zeros. */
-static int expand_zeros(struct edit *ed, struct error *e)
-{
-	AUTO_FREE uint8_t *zeros = mem_calloc(1, ZEROS_BYTES, "zeros", e);
-	struct extent x;
-
-	if (!zeros)
-		return -1;
-	for (uint64_t guest = 0; guest < ed->q->size; guest += x.len) {
-		if (edit_extent(ed, guest, min_u64(ed->q->size - guest, ZEROS_BYTES), &x, e))
-			return -1;
-		if (progress_cancelled(ed->progress))
-			return err_set(e, ERR_CANCELLED, "cancelled");
-		if (x.kind == EXTENT_ZERO && (ed->q->backing_name ? edit_write(ed, zeros, (size_t)x.len, guest, e)
-								  : edit_forget(ed, guest, x.len, e)))
-			return -1;
-		progress_report(ed->progress, guest + x.len, ed->q->size);
-	}
-	return 0;
-}
-
 static int put_version(struct edit *ed, struct header *h, struct error *e)
 {
 	const struct header_strings s = {ed->q->backing_name, ed->q->backing_format, ed->q->data_file_name};
@@ -113,13 +50,9 @@ static int put_version(struct edit *ed, struct header *h, struct error *e)
 static int downgrade(struct edit *ed, struct error *e)
 {
 	struct header h;
-	bool has;
 
-	if (expand_zeros(ed, e) || edit_flush(ed, e) ||
-		tree_has_zero(ed, ed->q->h.l1_offset, ed->q->h.l1_entries, &has, e))
+	if (edit_expand_zeros(ed, e) || edit_flush(ed, e))
 		return -1;
-	if (has)
-		return err_set(e, ERR_UNSUPPORTED, "there are clusters marked as zero behind the end of the disk");
 	h = ed->q->h;
 	h.version = 2;
 	h.header_length = QCOW2_HEADER_V2_BYTES;

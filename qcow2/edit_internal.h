@@ -178,6 +178,10 @@ int edit_read_padded(struct edit *ed, void *buf, size_t len, uint64_t guest, str
 int edit_write_subclusters(struct edit *ed, struct table *t, const uint8_t *buf, uint64_t guest, uint64_t len,
 	uint64_t *done, struct error *e);
 
+/* No state says "zero" any more, and each reads as before (qcow2/expand_zeros.c). For images without extended L2 entries and without
+ * a data file. */
+int edit_expand_zeros(struct edit *ed, struct error *e);
+
 /* ---- header (qcow2/edit_header.c) ---- */
 
 /* Writes the bytes of the fixed header that differ from the file's, in one write within the first sector, and flushes before and

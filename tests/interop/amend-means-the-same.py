@@ -99,6 +99,39 @@ def bitmaps_are_not_lost():
         run(qemu.QSNAP, "check", image, want=None if program == qemu.QEMU_IMG else 0)
 
 
+def zeros_of_snapshots_stay():
+    """qemu-img wipes clusters that an entry says to be zero and a snapshot has as data; ours gives each its own."""
+    for backing in ([], ["-b", "base.qcow2", "-F", "qcow2"]):
+        image, states = path("zeros.qcow2"), ([], ["-l", "s1"], ["-l", "s2"])
+        qemu.remove(image)
+        qemu_img("create", "-q", "-f", "qcow2", *backing, "-o", "cluster_size=4k", image, str(SIZE))
+        qemu_io(image, ["write -P 1 0 256k", "write -z 64k 64k"])
+        qemu_img("snapshot", "-c", "s1", image)
+        qemu_io(image, ["write -z 16k 8k", "write -z 600k 64k"])
+        qemu_img("snapshot", "-c", "s2", image)
+        qemu_io(image, ["write -z -u 128k 8k", "write -P 3 900k 8k"])
+        for i, state in enumerate(states):
+            qemu_img("convert", *state, "-O", "raw", image, path(f"want{i}"))
+        for program in (qemu.QEMU_IMG, qemu.QSNAP):
+            changed, kept = path("changed.qcow2"), []
+            shutil.copy(image, changed)
+            run(program, "amend", "-f", "qcow2", "-o", "compat=0.10", changed)
+            for i, state in enumerate(states):
+                qemu_img("convert", *state, "-O", "raw", changed, path("got"))
+                with open(path("got"), "rb") as got, open(path(f"want{i}"), "rb") as want:
+                    kept.append(got.read() == want.read())
+            if program == qemu.QSNAP:
+                if kept != [True] * 3:
+                    raise Wrong(f"backing {backing}: disk and snapshots kept: {kept}")
+                qemu_img("check", changed)
+                qsnap("check", changed)
+                qemu_io(changed, ["write -P 9 0 2M"])
+                qemu_img("convert", "-l", "s1", "-O", "raw", changed, path("got"))
+                qemu.same_files(path("got"), path("want1"))
+            elif all(kept):
+                print(f"{program} keeps all of it: this test can compare more")
+
+
 def a_data_file_changes_its_name():
     image = path("data.qcow2")
     qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file={path('d1')}", image, "1M")
@@ -113,6 +146,6 @@ def a_data_file_changes_its_name():
 
 report = qemu.Report()
 report.seeds(15, "amend", one)
-for test in (bitmaps_are_not_lost, a_data_file_changes_its_name):
+for test in (bitmaps_are_not_lost, zeros_of_snapshots_stay, a_data_file_changes_its_name):
     report.test("amend: " + test.__name__.replace("_", " "), test)
 report.finish()
