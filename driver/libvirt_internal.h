@@ -108,7 +108,7 @@ int libvirt_device(struct driver *d, const char *uuid, const char *xml, bool att
 int libvirt_freeze(struct driver *d, const char *uuid, unsigned seconds, struct error *e);
 int libvirt_thaw(struct driver *d, const char *uuid, unsigned seconds, struct error *e);
 int libvirt_set_time(struct driver *d, const char *uuid, struct error *e);
-/* Whether this reason of a pause is somebody's wish, not an error or a job. */
+/* Whether this reason of a pause, while no job runs, is somebody's wish and not an error. */
 bool libvirt_paused_by_user(int reason);
 
 int libvirt_internal_create(struct driver *d, const char *uuid, const char *const *targets, unsigned count,

@@ -150,8 +150,14 @@ int libvirt_end_job(struct driver *d, const char *uuid, const char *target, bool
 		return -1;
 	unsigned how = VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC | (pivot ? VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT : 0);
 	libvirt_tell(l, "virDomainBlockJobAbort");
-	if (virDomainBlockJobAbort(dom, target, how))
-		return libvirt_fail(l, e);
+	if (virDomainBlockJobAbort(dom, target, how)) {
+		libvirt_fail(l, e);
+		struct error unimportant;
+		virDomainBlockJobInfo info;
+		return job_of(l, dom, target, &info, &unimportant)
+			       ? -1
+			       : err_set(e, ERR_NOT_FOUND, "disk '%s' has no block job", target);
+	}
 	if (wait_gone(l, dom, target, &after, e))
 		return -1;
 	if (pivot && before.copy && !is_path(after.source, before.copy))

@@ -4,10 +4,11 @@
  */
 #include "driver/libvirt_internal.h"
 
+/* A guest that comes back paused from a save is paused by "migration", with none going on. */
 bool libvirt_paused_by_user(int reason)
 {
 	return reason == VIR_DOMAIN_PAUSED_USER || reason == VIR_DOMAIN_PAUSED_UNKNOWN ||
-	       reason == VIR_DOMAIN_PAUSED_FROM_SNAPSHOT;
+	       reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_FROM_SNAPSHOT;
 }
 
 static enum driver_state state_of(int state, int reason)
@@ -135,6 +136,7 @@ static int look_at(struct libvirt *l, virDomainPtr dom, struct driver_domain *ou
 		return -1;
 	if (out->state != DRIVER_SHUT_OFF && (look_job(l, dom, out, e) || look_block_jobs(l, dom, out, e)))
 		return -1;
+	out->paused_by_user &= !out->job;
 	return look_snapshots(l, dom, out, e);
 }
 

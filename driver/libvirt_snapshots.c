@@ -135,31 +135,50 @@ int libvirt_records(struct driver *d, const char *uuid, struct driver_record **o
 	return 0;
 }
 
-/* A record as of a guest that was shut off: that is what a snapshot of disks without memory is when one goes back to it. */
+static bool is_among(const char *const *targets, unsigned count, const char *target)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (!strcmp(targets[i], target))
+			return true;
+	return false;
+}
+
+/* Whether libvirt would have taken these disks itself. */
+static bool is_of_all_disks(const struct driver_domain *dom, const char *const *targets, unsigned count)
+{
+	for (unsigned i = 0; i < dom->disk_count; i++) {
+		const struct driver_disk *disk = &dom->disks[i];
+		if (disk->image_count && !disk->readonly && !is_among(targets, count, disk->target))
+			return false;
+	}
+	return true;
+}
+
+/* With all disks it is a record as of a guest that was shut off: what a snapshot without memory is when libvirt goes back to it.
+ * libvirt takes no such record of some disks only; as a disk snapshot it lists and deletes it, and refuses to go back. */
 static char *record_xml(const char *definition, const char *name, int64_t created, const char *const *targets,
 	unsigned count, struct error *e)
 {
+	__attribute__((cleanup(driver_domain_free))) struct driver_domain dom = {0};
 	AUTO_DOC xmlDoc *domain = libvirt_xml_parse(definition, e);
+	if (!domain || libvirt_xml_domain(definition, &dom, e))
+		return NULL;
+	bool all = is_of_all_disks(&dom, targets, count);
 	char when[24];
 	snprintf(when, sizeof when, "%" PRId64, created);
 	struct libvirt_xml x = {0};
-	xmlNode *root = domain ? libvirt_xml_add(&x, NULL, "domainsnapshot", NULL) : NULL;
-	if (!domain)
-		return NULL;
+	xmlNode *root = libvirt_xml_add(&x, NULL, "domainsnapshot", NULL);
 	libvirt_xml_add(&x, root, "name", name);
-	libvirt_xml_add(&x, root, "state", "shutoff");
+	libvirt_xml_add(&x, root, "state", all ? "shutoff" : "disk-snapshot");
 	libvirt_xml_add(&x, root, "creationTime", when);
 	libvirt_xml_set(&x, libvirt_xml_add(&x, root, "memory", NULL), "snapshot", "no");
 	xmlNode *disks = libvirt_xml_add(&x, root, "disks", NULL);
-	for (const xmlNode *n = libvirt_xml_child(libvirt_xml_child(xmlDocGetRootElement(domain), "devices"), "disk");
-		n; n = libvirt_xml_next(n)) {
-		bool ours = false;
-		const xmlNode *target = libvirt_xml_child(n, "target");
-		for (unsigned i = 0; i < count; i++)
-			ours |= libvirt_xml_attr_is(target, "dev", targets[i]);
-		AUTO_TEXT xmlChar *dev = target ? xmlGetNoNsProp(target, (const xmlChar *)"dev") : NULL;
+	for (unsigned i = 0; i < dom.disk_count; i++) {
+		bool ours = is_among(targets, count, dom.disks[i].target);
+		if (all && !ours)
+			continue;
 		xmlNode *disk = libvirt_xml_add(&x, disks, "disk", NULL);
-		libvirt_xml_set(&x, disk, "name", dev ? (const char *)dev : "");
+		libvirt_xml_set(&x, disk, "name", dom.disks[i].target);
 		libvirt_xml_set(&x, disk, "snapshot", ours ? "internal" : "no");
 	}
 	libvirt_xml_graft(&x, root, xmlDocGetRootElement(domain));
