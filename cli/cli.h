@@ -84,8 +84,13 @@ void cli_verbose(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* "PROGRAM: text" and "Try 'PROGRAM VERB --help' for more information", then exit(c->usage_status), as all that finds fault
  * with the command line. */
 _Noreturn void cli_usage_error(const struct cli *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* ---- standard output (cli/output.c) ---- */
+
 /* fflush(stdout); a full disk or closed pipe turns status 0 into 1 with a message. */
 int cli_finish_output(const struct cli *c, int status);
+/* Standard output is an image: *fd is for its bytes, and whatever else is printed goes to standard error. */
+int cli_take_stdout(int *fd, struct error *e);
 
 /* ---- options (cli/options.c) ---- */
 
@@ -239,6 +244,18 @@ int cli_option_list_check_amend(const struct cli_option_list *l, struct error *e
 void cli_print_formatting(const char *name, const struct image_create *create, const struct cli_option_list *l,
 	FILE *out);
 
+/* ---- events for programs (cli/event.c) ---- */
+
+/* A JSON object on one line of standard error, written at once; its first member is "event". */
+struct cli_event {
+	struct json json; /* for its other members */
+	FILE *stream;
+	char *text;
+	size_t len;
+};
+void cli_event_begin(struct cli_event *v, const char *event);
+void cli_event_end(struct cli_event *v);
+
 /* ---- progress and signals (cli/progress.c) ---- */
 
 enum cli_progress_kind { CLI_PROGRESS_NONE, CLI_PROGRESS_BAR, CLI_PROGRESS_JSON };
@@ -247,7 +264,11 @@ struct cli_progress {
 	struct progress base; /* pass &p.base down */
 	enum cli_progress_kind kind;
 	const struct cli *cli;
+	FILE *out; /* of bars */
 	bool terminal;
+	bool steps;              /* the operation tells its steps; events of its end are the caller's */
+	char step[24], disk[64]; /* the one that runs; "": none, of no disk */
+	bool line;               /* of the bar, and not yet ended */
 	uint64_t done, total;
 	uint64_t started_ns, shown_ns;
 	int shown; /* hundredths of a percent last shown, -1: nothing yet */
@@ -257,6 +278,12 @@ enum cli_progress_kind cli_parse_progress(const struct cli *c, const char *text)
 /* From here SIGINT, SIGTERM and SIGHUP set base.cancel (a second one kills at once), SIGUSR1 prints where the work is, SIGPIPE is
  * ignored. For one operation at a time. */
 void cli_progress_begin(struct cli_progress *p, const struct cli *c, enum cli_progress_kind kind);
+/* The same for an operation of several steps; bars go to standard error, and there is none before the first step. */
+void cli_progress_begin_steps(struct cli_progress *p, const struct cli *c, enum cli_progress_kind kind);
+/* What is counted from here belongs to this step; `disk` may be NULL. */
+void cli_progress_step(struct cli_progress *p, const char *step, const char *disk);
+/* Ends the line of a bar, so that something else can be said. */
+void cli_progress_break(struct cli_progress *p);
 /* Ends the line; `finished`: all was done. Signals go back to what they were. */
 void cli_progress_end(struct cli_progress *p, bool finished);
 /* `status`, or 128 + the signal that cancelled the work. */

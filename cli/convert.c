@@ -265,17 +265,6 @@ static void report(const struct request *r, const struct convert_result *result)
 	fprintf(out, "%s  %s\n", result->digest, r->opts.target);
 }
 
-/* Standard output belongs to the image: whatever else is printed there by mistake must not get into it. */
-static int take_stdout(struct request *r, struct error *e)
-{
-	if (isatty(STDOUT_FILENO))
-		return err_set(e, ERR_USAGE, "standard output is a terminal");
-	r->opts.stream_fd = dup(STDOUT_FILENO);
-	if (r->opts.stream_fd < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
-		return err_sys(e, errno, "standard output");
-	return 0;
-}
-
 /* --untrusted: the files that the conversion may reach. */
 static int admit(const struct request *r)
 {
@@ -307,7 +296,7 @@ static int convert(struct request *r)
 	struct error e;
 	struct convert_result result;
 	struct cli_progress progress;
-	if (strcmp(r->opts.target, "-") == 0 && take_stdout(r, &e) < 0)
+	if (strcmp(r->opts.target, "-") == 0 && cli_take_stdout(&r->opts.stream_fd, &e) < 0)
 		return cli_fail(c, &e);
 	cli_progress_begin(&progress, c, r->quiet ? CLI_PROGRESS_NONE : r->progress);
 	r->opts.progress = &progress.base;

@@ -4,7 +4,6 @@
  */
 #include "cli/cli.h"
 
-#include <errno.h>
 #include <stdarg.h>
 
 static void say(const struct cli *c, const char *fmt, va_list args)
@@ -47,14 +46,4 @@ void cli_usage_error(const struct cli *c, const char *fmt, ...)
 	va_end(args);
 	fprintf(stderr, "Try '%s --help' for more information\n", c->called);
 	exit(c->usage_status);
-}
-
-int cli_finish_output(const struct cli *c, int status)
-{
-	bool failed = ferror(stdout) != 0;
-	if (fflush(stdout) != 0)
-		failed = true;
-	if (failed && status == 0)
-		return cli_error(c, "Could not write to standard output: %s", strerror(errno));
-	return status;
 }

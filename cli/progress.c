@@ -5,7 +5,6 @@
  */
 #include "cli/cli.h"
 
-#include <inttypes.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,16 +56,29 @@ static int hundredths(const struct cli_progress *p)
 	return p->total ? (int)((double)p->done * 10000.0 / (double)p->total) : 0;
 }
 
+/* Which step it is; false: nothing more is known of it. */
+static bool show_step(FILE *out, const struct cli_progress *p)
+{
+	if (p->step[0])
+		fprintf(out, "%-10s %-5s", p->step, p->disk);
+	return !p->step[0] || p->total;
+}
+
 /* The line qemu-img prints; also what SIGUSR1 gives. */
 static void show_plain(FILE *out, const struct cli_progress *p, char end)
 {
 	int h = hundredths(p);
-	fprintf(out, "    (%d.%02d/100%%)%c", h / 100, h % 100, end);
+	if (show_step(out, p))
+		fprintf(out, "    (%d.%02d/100%%)", h / 100, h % 100);
+	fputc(end, out);
 	fflush(out);
 }
 
 static void show_bar(const struct cli_progress *p)
 {
+	fputc('\r', p->out);
+	if (!show_step(p->out, p))
+		return;
 	char bar[BAR_WIDTH + 1], size[32];
 	int h = hundredths(p);
 	int filled = h * BAR_WIDTH / 10000;
@@ -75,15 +87,25 @@ static void show_bar(const struct cli_progress *p)
 	memset(bar, '.', BAR_WIDTH);
 	memset(bar, '#', (size_t)filled);
 	bar[BAR_WIDTH] = 0;
-	printf("\r[%s] %3d.%02d%%", bar, h / 100, h % 100);
+	fprintf(p->out, "[%s] %3d.%02d%%", bar, h / 100, h % 100);
 	if (seconds > 0.2)
-		printf("  %s/s   ", size_format((uint64_t)((double)p->done / seconds), size));
-	fflush(stdout);
+		fprintf(p->out, "  %s/s   ", size_format((uint64_t)((double)p->done / seconds), size));
+	fflush(p->out);
 }
 
-static void show_json(const struct cli_progress *p, const char *event)
+static void show_json(const struct cli_progress *p, const char *event, bool counted)
 {
-	fprintf(stderr, "{\"event\":\"%s\",\"done\":%" PRIu64 ",\"total\":%" PRIu64 "}\n", event, p->done, p->total);
+	struct cli_event v;
+	cli_event_begin(&v, event);
+	if (p->step[0])
+		json_string(&v.json, "step", p->step);
+	if (p->disk[0])
+		json_string(&v.json, "disk", p->disk);
+	if (counted) {
+		json_uint(&v.json, "done", p->done);
+		json_uint(&v.json, "total", p->total);
+	}
+	cli_event_end(&v);
 }
 
 static void show(struct cli_progress *p)
@@ -95,10 +117,11 @@ static void show(struct cli_progress *p)
 		if (p->terminal && !p->cli->drop_in)
 			show_bar(p);
 		else
-			show_plain(stdout, p, '\r');
+			show_plain(p->out, p, '\r');
+		p->line = true;
 		break;
 	case CLI_PROGRESS_JSON:
-		show_json(p, "progress");
+		show_json(p, "progress", true);
 		break;
 	}
 }
@@ -142,13 +165,14 @@ enum cli_progress_kind cli_parse_progress(const struct cli *c, const char *text)
 	return CLI_PROGRESS_JSON;
 }
 
-void cli_progress_begin(struct cli_progress *p, const struct cli *c, enum cli_progress_kind kind)
+static void begin(struct cli_progress *p, const struct cli *c, enum cli_progress_kind kind, FILE *out)
 {
 	*p = (struct cli_progress){
 		.base = {.report = on_report, .ctx = p, .cancel = &cancel_flag},
 		.kind = kind,
 		.cli = c,
-		.terminal = isatty(STDOUT_FILENO),
+		.out = out,
+		.terminal = isatty(fileno(out)),
 		.started_ns = now_ns(),
 		.shown = -1,
 	};
@@ -157,20 +181,54 @@ void cli_progress_begin(struct cli_progress *p, const struct cli *c, enum cli_pr
 	catch_signal(SIGHUP, on_cancel);
 	catch_signal(SIGUSR1, on_show);
 	signal(SIGPIPE, SIG_IGN);
+}
+
+void cli_progress_begin(struct cli_progress *p, const struct cli *c, enum cli_progress_kind kind)
+{
+	begin(p, c, kind, stdout);
 	show(p);
+}
+
+void cli_progress_begin_steps(struct cli_progress *p, const struct cli *c, enum cli_progress_kind kind)
+{
+	begin(p, c, kind, stderr);
+	p->steps = true;
+}
+
+void cli_progress_break(struct cli_progress *p)
+{
+	if (p->line) {
+		fputc('\n', p->out);
+		fflush(p->out);
+	}
+	p->line = false;
+}
+
+void cli_progress_step(struct cli_progress *p, const char *step, const char *disk)
+{
+	if (p->kind == CLI_PROGRESS_BAR && p->total)
+		show(p); /* the last report may not have been shown */
+	cli_progress_break(p);
+	snprintf(p->step, sizeof p->step, "%s", step);
+	snprintf(p->disk, sizeof p->disk, "%s", disk ? disk : "");
+	p->done = p->total = 0;
+	p->started_ns = now_ns();
+	p->shown = -1;
+	if (p->kind == CLI_PROGRESS_JSON)
+		show_json(p, "step", false);
+	else
+		show(p);
 }
 
 void cli_progress_end(struct cli_progress *p, bool finished)
 {
-	if (finished)
+	if (finished && !p->steps)
 		p->done = p->total = max_u64(p->total, 1);
-	if (p->kind == CLI_PROGRESS_JSON) {
-		show_json(p, finished ? "done" : "failed");
-	} else if (p->kind == CLI_PROGRESS_BAR) {
+	if (p->kind == CLI_PROGRESS_JSON && !p->steps)
+		show_json(p, finished ? "done" : "failed", true);
+	if (p->kind == CLI_PROGRESS_BAR && !p->steps)
 		show(p);
-		putchar('\n');
-		fflush(stdout);
-	}
+	cli_progress_break(p);
 	if (!cancel_signal) {
 		signal(SIGINT, SIG_DFL);
 		signal(SIGTERM, SIG_DFL);
