@@ -159,7 +159,7 @@ static int act(const struct cli *c, struct edit *ed, struct layer *l, const stru
 	int index = find(c, l->q, a, e);
 	if (index < 0)
 		return -1;
-	return a->action == 'a' ? edit_snapshot_apply(ed, (uint32_t)index, a->threads, e)
+	return a->action == 'a' ? edit_snapshot_apply(ed, (uint32_t)index, a->widen, a->threads, e)
 				: edit_snapshot_delete(ed, (uint32_t)index, a->threads, e);
 }
 
@@ -265,7 +265,7 @@ static const struct cli_option snapshot_options[] = {
 	{'d', "delete", "SNAPSHOT", "delete it"},
 	CLI_ROW_OUTPUT,
 	{SNAPSHOT_JSON, "json", NULL, "the same as --output=json"},
-	{SNAPSHOT_WIDEN, "widen", NULL, "-c: make refcounts wider when they cannot count one more"},
+	{SNAPSHOT_WIDEN, "widen", NULL, "-c, -a: make refcounts wider when they cannot count one more"},
 	{SNAPSHOT_THREADS, "threads", "N", "number of threads; 0: do all on one (default: the processors)"},
 	CLI_ROW_FORCE_SHARE,
 	CLI_ROW_QUIET,

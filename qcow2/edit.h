@@ -88,8 +88,9 @@ struct snapshot_new {
 };
 /* All that can make it impossible is looked at before the first write: then ERR_LIMIT or ERR_CORRUPT, nothing changed. */
 int edit_snapshot_create(struct edit *ed, const struct snapshot_new *n, struct error *e);
-/* The active state becomes snapshot `index` (of q->snapshots) again, its size included, by one write of one sector. */
-int edit_snapshot_apply(struct edit *ed, uint32_t index, unsigned threads, struct error *e);
+/* The active state becomes snapshot `index` (of q->snapshots) again, its size included, by one write of one sector. `widen`: as of a
+ * new snapshot; ERR_LIMIT without it. */
+int edit_snapshot_apply(struct edit *ed, uint32_t index, bool widen, unsigned threads, struct error *e);
 int edit_snapshot_delete(struct edit *ed, uint32_t index, unsigned threads, struct error *e);
 
 /* ---- persistent bitmaps (qcow2/bitmap_change.c, FORMAT.md §9) ---- */

@@ -42,7 +42,8 @@ static int follow_with_bitmaps(struct apply *a, struct error *e)
 	return edit_bitmaps_load_all(a->s.ed, e);
 }
 
-static int examine(struct apply *a, struct error *e)
+/* 1: as snapshot_edit_try. */
+static int examine(struct apply *a, uint64_t *peak, struct error *e)
 {
 	struct snapshot_edit *s = &a->s;
 	struct edit *ed = s->ed;
@@ -62,7 +63,9 @@ static int examine(struct apply *a, struct error *e)
 		return err_prefix(e, "snapshot '%s'", a->to->name);
 	if (trees_collect(&s->trees, a->old_l1, a->old_entries, &s->down, e) < 0)
 		return -1;
-	return snapshot_edit_try(s, &r, e) != 0 ? -1 : 0;
+	const int rc = snapshot_edit_try(s, &r, e);
+	*peak = r.peak;
+	return rc;
 }
 
 static int prepare(struct apply *a, struct error *e)
@@ -132,8 +135,6 @@ static int finish(struct apply *a, struct error *e)
 static int apply(struct apply *a, struct error *e)
 {
 	bool switched = false;
-	if (examine(a, e) < 0)
-		return -1;
 	const uint64_t old_size = a->s.ed->q->size;
 	if (prepare(a, e) < 0 || switch_l1(a, &switched, e) < 0) {
 		if (!switched)
@@ -148,14 +149,25 @@ static int apply(struct apply *a, struct error *e)
 	return 0;
 }
 
-int edit_snapshot_apply(struct edit *ed, uint32_t index, unsigned threads, struct error *e)
+static int try_to_apply(struct edit *ed, uint32_t index, unsigned threads, uint64_t *peak, struct error *e)
 {
-	if (snapshot_edit_index(ed, index, e) < 0)
-		return -1;
 	struct apply a = {.to = &ed->q->snapshots[index]};
 	int rc = snapshot_edit_begin(&a.s, ed, threads, e);
+	if (rc == 0)
+		rc = examine(&a, peak, e);
 	if (rc == 0)
 		rc = apply(&a, e);
 	snapshot_edit_end(&a.s);
 	return rc;
+}
+
+int edit_snapshot_apply(struct edit *ed, uint32_t index, bool widen, unsigned threads, struct error *e)
+{
+	uint64_t peak = 0;
+	if (snapshot_edit_index(ed, index, e) < 0)
+		return -1;
+	int rc = try_to_apply(ed, index, threads, &peak, e);
+	if (rc > 0)
+		rc = snapshot_edit_widen(ed, peak, widen, e) < 0 ? -1 : try_to_apply(ed, index, threads, &peak, e);
+	return rc == 0 ? 0 : -1;
 }

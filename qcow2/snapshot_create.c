@@ -86,8 +86,8 @@ static int create(struct snapshot_edit *s, const struct snapshot_new *n, struct 
 	return snapshot_edit_finish(s, e);
 }
 
-/* 1: refcounts of *bits bits would do, and `e` says why those that there are do not. */
-static int try_to_create(struct edit *ed, const struct snapshot_new *n, unsigned *bits, struct error *e)
+/* 1: refcounts are too narrow for *peak, and `e` says so. */
+static int try_to_create(struct edit *ed, const struct snapshot_new *n, uint64_t *peak, struct error *e)
 {
 	struct snapshot_edit s;
 	struct sweep_result r = {0};
@@ -96,27 +96,18 @@ static int try_to_create(struct edit *ed, const struct snapshot_new *n, unsigned
 		rc = examine(&s, n, &r, e);
 	if (rc == 0)
 		rc = create(&s, n, e);
-	if (rc > 0) {
-		unsigned order = 0;
-		while (refcount_max(order) < r.peak)
-			order++;
-		*bits = 1u << order;
-	}
+	*peak = r.peak;
 	snapshot_edit_end(&s);
 	return rc;
 }
 
 int edit_snapshot_create(struct edit *ed, const struct snapshot_new *n, struct error *e)
 {
-	unsigned bits = 0;
+	uint64_t peak;
 	if (check_names(ed, n, e) < 0)
 		return -1;
-	int rc = try_to_create(ed, n, &bits, e);
-	if (rc > 0 && !n->widen) {
-		const struct error why = *e;
-		return err_set(e, ERR_LIMIT, "%.900s (--widen: %u bits would do)", why.msg, bits);
-	}
+	int rc = try_to_create(ed, n, &peak, e);
 	if (rc > 0)
-		rc = edit_set_refcount_bits(ed, bits, e) < 0 ? -1 : try_to_create(ed, n, &bits, e);
+		rc = snapshot_edit_widen(ed, peak, n->widen, e) < 0 ? -1 : try_to_create(ed, n, &peak, e);
 	return rc == 0 ? 0 : -1;
 }

@@ -85,6 +85,17 @@ int snapshot_edit_try(struct snapshot_edit *s, struct sweep_result *r, struct er
 	return 1;
 }
 
+int snapshot_edit_widen(struct edit *ed, uint64_t peak, bool widen, struct error *e)
+{
+	const struct error why = *e;
+	unsigned order = 0;
+	while (refcount_max(order) < peak)
+		order++;
+	if (!widen)
+		return err_set(e, ERR_LIMIT, "%.900s (--widen: %u bits would do)", why.msg, 1u << order);
+	return edit_set_refcount_bits(ed, 1u << order, e);
+}
+
 int snapshot_edit_finish(struct snapshot_edit *s, struct error *e)
 {
 	struct edit *ed = s->ed;

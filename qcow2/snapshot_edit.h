@@ -37,6 +37,9 @@ int snapshot_edit_settle(struct snapshot_edit *s, struct error *e);
 void snapshot_edit_undo(struct snapshot_edit *s);
 /* trees_try of both trees. 1, and ERR_LIMIT in `e`: a count would not fit. What is free is known afterwards. */
 int snapshot_edit_try(struct snapshot_edit *s, struct sweep_result *r, struct error *e);
+/* After a 1 of it, with nothing open: makes refcounts wide enough for `peak`, so that the operation can be tried again; or ERR_LIMIT
+ * with what would do, unless `widen`. */
+int snapshot_edit_widen(struct edit *ed, uint64_t peak, bool widen, struct error *e);
 /* Ends an operation that did its work: what was given up is counted, and the editor starts from what the file has now. */
 int snapshot_edit_finish(struct snapshot_edit *s, struct error *e);
 /* Marks entries [0, n) of the active L1 for the next commit where COPIED is not what `ones` says (NULL: clear). */

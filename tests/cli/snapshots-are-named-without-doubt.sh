@@ -66,4 +66,14 @@ ok "check" "$QSNAP" check -q narrow.qcow2
 ok "without threads" "$QSNAP" snapshot -c b --threads 0 --widen narrow.qcow2
 ok "--untrusted changes the one file" "$QSNAP" --untrusted snapshot -f qcow2 -c c --widen narrow.qcow2
 same "three" "$(names narrow.qcow2)" "1:a 2:b 3:c "
+# three snapshots share what the disk has no more: going back to one needs a count of 4
+"$QSNAP" io -f qcow2 -c 'write -P 8 0 64k' narrow.qcow2 >/dev/null
+ok "3 fits into 2 bits" "$QSNAP" amend -f qcow2 -o refcount_bits=2 narrow.qcow2
+cp narrow.qcow2 before.qcow2
+fails 1 "-a that does not fit" "$QSNAP" snapshot -a b narrow.qcow2
+says "refcounts of 2 bits cannot hold; nothing was changed (--widen: 4 bits would do)"
+ok "nothing was" cmp narrow.qcow2 before.qcow2
+ok "-a --widen" "$QSNAP" snapshot -a b --widen narrow.qcow2
+ok "is the old disk" "$QSNAP" io -f qcow2 -c 'read -P 7 0 64k' narrow.qcow2
+ok "check" "$QSNAP" check -q narrow.qcow2
 finish

@@ -122,7 +122,7 @@ int model_create(struct model *s, unsigned threads, struct error *e)
 
 int model_apply(struct model *s, unsigned index, unsigned threads, struct error *e)
 {
-	if (edit_snapshot_apply(s->ed, index, threads, e) < 0)
+	if (edit_snapshot_apply(s->ed, index, false, threads, e) < 0)
 		return -1;
 	model_go_back(s, index);
 	return 0;

@@ -131,7 +131,7 @@ static void fill(const struct image *im)
 		take_snapshot(ed, 2, "second");
 		change_bytes(ed, 0x13, 20480, 4096);
 		/* of the first one, and shared with the disk: a cluster that the second keeps for its zeros */
-		must(edit_snapshot_apply(ed, 0, 0, &e), &e);
+		must(edit_snapshot_apply(ed, 0, false, 0, &e), &e);
 		memcpy(model, models[1], SIZE);
 		if (im->c->snapshots == 1)
 			must(edit_snapshot_delete(ed, 0, 0, &e), &e);

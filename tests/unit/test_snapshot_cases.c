@@ -150,7 +150,7 @@ START_TEST(vm_state_stays_with_its_snapshot)
 	writer_free(w);
 	struct chain *chain = chain_of(&file, &none, 1);
 	struct edit *ed;
-	must(edit_open(&ed, &chain->layers[0], NULL, &e) || edit_snapshot_apply(ed, 0, 0, &e), &e);
+	must(edit_open(&ed, &chain->layers[0], NULL, &e) || edit_snapshot_apply(ed, 0, false, 0, &e), &e);
 	ck_assert_uint_eq(ed->q->h.l1_entries, SIZE >> 15);
 	/* What was behind the disk's end must not show when it grows. */
 	must(edit_resize(ed, 3 * SIZE, PREALLOC_OFF, &e), &e);
@@ -258,7 +258,7 @@ START_TEST(what_makes_no_sense_is_refused)
 	must(edit_snapshot_create(s.ed, &n, &e), &e);
 	ck_assert_str_eq(s.ed->q->snapshots[0].id, "1");
 	ck_assert(edit_snapshot_create(s.ed, &n, &e) < 0 && e.code == ERR_USAGE);
-	ck_assert(edit_snapshot_apply(s.ed, 1, 0, &e) < 0 && e.code == ERR_USAGE);
+	ck_assert(edit_snapshot_apply(s.ed, 1, false, 0, &e) < 0 && e.code == ERR_USAGE);
 	ck_assert(edit_snapshot_delete(s.ed, 1, 0, &e) < 0 && e.code == ERR_USAGE);
 	free(name);
 	model_end(&s);

@@ -69,7 +69,7 @@ START_TEST(damage_is_refused_before_the_first_write)
 		const struct snapshot_new n = {.name = "n", .icount = UINT64_MAX};
 		for (unsigned op = of_snapshot; op < 3; op++) {
 			int rc = op == 0   ? edit_snapshot_create(s.ed, &n, &e)
-				 : op == 1 ? edit_snapshot_apply(s.ed, 0, 0, &e)
+				 : op == 1 ? edit_snapshot_apply(s.ed, 0, false, 0, &e)
 					   : edit_snapshot_delete(s.ed, 0, 0, &e);
 			ck_assert_msg(rc < 0, "%s: done in spite of %s",
 				op == 0   ? "create"
@@ -124,7 +124,7 @@ START_TEST(mutated_images_do_no_harm)
 				break;
 			const unsigned what = (unsigned)model_random(&s, 3);
 			(void)(what == 0    ? edit_snapshot_create(s.ed, &n, &e)
-				: what == 1 ? edit_snapshot_apply(s.ed, 0, 0, &e)
+				: what == 1 ? edit_snapshot_apply(s.ed, 0, false, 0, &e)
 					    : edit_snapshot_delete(s.ed, 0, 0, &e));
 			(void)edit_close(s.ed, &e);
 		}

@@ -76,6 +76,38 @@ START_TEST(a_snapshot_that_cannot_be_counted_changes_nothing)
 }
 END_TEST
 
+/* Three snapshots share what the disk has no more, and refcounts were made just as wide as that needs. */
+START_TEST(going_back_that_cannot_be_counted_changes_nothing)
+{
+	struct model s;
+	struct error e;
+	const struct kind k = {4096, 16, 3, false, DISK};
+	uint8_t *before, *after;
+	model_open(&s, &k, 9);
+	for (unsigned i = 0; i < 8; i++)
+		model_write(&s);
+	for (unsigned i = 0; i < 3; i++)
+		must(model_create(&s, 0, &e), &e);
+	memset(s.disk, 0, s.kind.size);
+	must(edit_zero(s.ed, 0, s.kind.size, EDIT_MAY_UNMAP, &e) || edit_flush(s.ed, &e) || edit_flush(s.ed, &e), &e);
+	must(edit_set_refcount_bits(s.ed, 2, &e), &e);
+	model_expect(&s);
+	const uint64_t len = model_bytes(&s, &before)->size;
+	ck_assert_int_eq(edit_snapshot_apply(s.ed, 1, false, 0, &e), -1);
+	ck_assert_int_eq(e.code, ERR_LIMIT);
+	ck_assert_ptr_nonnull(strstr(e.msg, "--widen: 4 bits"));
+	ck_assert(model_bytes(&s, &after)->size == len && memcmp(before, after, len) == 0);
+	free(before);
+	free(after);
+	must(edit_snapshot_apply(s.ed, 1, true, 0, &e), &e);
+	model_go_back(&s, 1);
+	ck_assert_uint_eq(s.ed->q->h.refcount_order, 2);
+	model_expect(&s);
+	must(edit_close(s.ed, &e), &e);
+	model_free(&s);
+}
+END_TEST
+
 struct step {
 	enum { CREATE, APPLY, DELETE, WRITES, RESIZE } what;
 	unsigned index;
@@ -248,6 +280,7 @@ Suite *suite_snapshot_edit(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, random_operations_keep_every_state, 0, n);
 	tcase_add_test(t, a_snapshot_that_cannot_be_counted_changes_nothing);
+	tcase_add_test(t, going_back_that_cannot_be_counted_changes_nothing);
 	tcase_add_loop_test(t, refcounts_become_wider_and_narrower, 0, n);
 	tcase_add_loop_test(t, a_crash_leaves_each_state_old_or_new, 0, n);
 	tcase_add_loop_test(t, a_fault_leaves_each_state_old_or_new, 0, n);
