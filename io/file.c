@@ -141,14 +141,10 @@ int io_file_from_fd(struct io **out, int fd, const char *name, unsigned flags, s
 	return 0;
 }
 
-int io_file_open(struct io **out, const char *path, unsigned flags, struct error *e)
+static int open_path(struct io **out, const char *path, int mode, unsigned flags, struct error *e)
 {
-	int mode = O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (flags & IO_OPEN_WRITE ? O_RDWR : O_RDONLY);
-	if (flags & IO_OPEN_NOFOLLOW)
-		mode |= O_NOFOLLOW;
-	if (flags & IO_OPEN_SYNC)
-		mode |= O_DSYNC;
-	int fd = open(path, mode);
+	int fd = open(path, mode | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+
 	if (fd < 0)
 		return err_sys(e, errno, "Could not open '%s'", path);
 	if (io_file_from_fd(out, fd, path, flags, e) < 0) {
@@ -156,6 +152,21 @@ int io_file_open(struct io **out, const char *path, unsigned flags, struct error
 		return -1;
 	}
 	return 0;
+}
+
+int io_file_create(struct io **out, const char *path, struct error *e)
+{
+	return open_path(out, path, O_RDWR | O_CREAT | O_EXCL, IO_OPEN_WRITE, e);
+}
+
+int io_file_open(struct io **out, const char *path, unsigned flags, struct error *e)
+{
+	int mode = flags & IO_OPEN_WRITE ? O_RDWR : O_RDONLY;
+	if (flags & IO_OPEN_NOFOLLOW)
+		mode |= O_NOFOLLOW;
+	if (flags & IO_OPEN_SYNC)
+		mode |= O_DSYNC;
+	return open_path(out, path, mode, flags, e);
 }
 
 int io_file_fd(const struct io *io)

@@ -109,6 +109,8 @@ enum io_open_flags {
 /* Opens an existing regular file or block device; O_CLOEXEC always; FIFOs, directories, sockets and character devices are
  * refused without blocking. The io's name is `path`. */
 int io_file_open(struct io **out, const char *path, unsigned flags, struct error *e);
+/* A new empty file, mode 0600; ERR_IO with EEXIST when something is there. Open for writing. */
+int io_file_create(struct io **out, const char *path, struct error *e);
 /* Takes over `fd` (closed with the io; on failure it stays the caller's). `name` for messages. */
 int io_file_from_fd(struct io **out, int fd, const char *name, unsigned flags, struct error *e);
 /* The descriptor behind a file io, -1 for other kinds. Borrowed. */

@@ -56,7 +56,7 @@ static int allow(void *ctx, const char *path, enum image_format *format, struct 
 void disk_chain_opts(const struct part *p, struct chain_opts *opts)
 {
 	*opts = (struct chain_opts){.format = p->format == DRIVER_RAW ? IMAGE_RAW : IMAGE_QCOW2,
-		.lock = IO_LOCK_SHARED,
+		.lock = p->snapshot ? IO_LOCK_SHARED : IO_LOCK_READ,
 		.allow = allow,
 		.allow_ctx = (void *)p};
 }
@@ -70,18 +70,17 @@ static const struct chain_opts to_look = {.format = IMAGE_QCOW2,
 	.inspect = true,
 	.lock = IO_LOCK_SHARED};
 
-int disk_snapshot_create(const char *path, const char *name, int64_t created, struct error *e)
+int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e)
 {
 	const struct snapshot_new n = {.name = name,
 		.date_sec = (uint32_t)created,
 		.icount = UINT64_MAX,
 		.widen = true,
 		.threads = pool_cpu_count()};
-	AUTO_CHAIN struct chain *c = NULL;
 	struct edit *ed;
 	struct error later;
 
-	if (chain_open(&c, path, &to_change, e) || edit_open(&ed, &c->layers[0], &(struct edit_opts){0}, e))
+	if (edit_open(&ed, l, &(struct edit_opts){0}, e))
 		return -1;
 	int failed = edit_snapshot_create(ed, &n, e);
 
@@ -103,12 +102,17 @@ int disk_snapshot_delete(const char *path, const char *name, struct error *e)
 	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
 }
 
+int disk_look(const char *path, struct chain **out, struct error *e)
+{
+	return chain_open(out, path, &to_look, e);
+}
+
 int disk_snapshot_exists(const char *path, const char *name, struct error *e)
 {
 	const struct snapshot_query q = {.name = name};
 	AUTO_CHAIN struct chain *c = NULL;
 
-	if (chain_open(&c, path, &to_look, e))
+	if (disk_look(path, &c, e))
 		return -1;
 	if (qcow2_snapshot_find(c->layers[0].q, &q, e) >= 0)
 		return 1;
@@ -121,7 +125,7 @@ int disk_tables(const char *path, uint64_t *tables, uint64_t *table_bytes, struc
 	AUTO_CHAIN struct chain *c = NULL;
 	AUTO_FREE uint8_t *l1 = mem_calloc(1, WINDOW, "L1 table", e);
 
-	if (!l1 || chain_open(&c, path, &to_look, e))
+	if (!l1 || disk_look(path, &c, e))
 		return -1;
 	const struct qcow2 *q = c->layers[0].q;
 	uint64_t bytes = (uint64_t)q->l1_entries * 8;

@@ -53,11 +53,6 @@ int take_internal(struct take *t, struct error *e)
 
 /* ---- overlay ---- */
 
-static char *overlay_path(const struct take *t, const struct part *p, struct error *e)
-{
-	return mem_printf(e, "%s.qsnap-%s", p->path, t->out->name);
-}
-
 static int overlay_deed(struct take *t, struct error *e)
 {
 	AUTO_FREE struct driver_new_file *files = mem_calloc(t->part_count, sizeof *files, "overlays", e);
@@ -65,7 +60,7 @@ static int overlay_deed(struct take *t, struct error *e)
 
 	for (unsigned i = 0; i < t->part_count && !failed; i++) {
 		files[i] = (struct driver_new_file){.target = t->parts[i].disk->target, .format = DRIVER_QCOW2};
-		files[i].path = overlay_path(t, &t->parts[i], e);
+		files[i].path = take_beside(t, &t->parts[i], e);
 		failed = !files[i].path;
 	}
 	if (!failed)
@@ -77,14 +72,11 @@ static int overlay_deed(struct take *t, struct error *e)
 
 static int put_overlay(struct take *t, struct part *p, struct error *e)
 {
-	AUTO_FREE char *path = overlay_path(t, p, e);
+	AUTO_FREE char *path = take_beside(t, p, e);
 	struct trace trace = {.kind = TRACE_OVERLAY, .target = p->disk->target, .path = path, .name = p->path};
-	uint64_t dev, ino;
 
 	if (!path)
 		return -1;
-	if (!disk_identity(path, &dev, &ino, e))
-		return err_set(e, ERR_USAGE, "%s exists already", path);
 	return disk_identity(p->path, &trace.dev, &trace.ino, e) || trace_put(t->vm, &trace, NULL, e) ? -1 : 0;
 }
 

@@ -111,9 +111,12 @@ struct take {
 	struct part *parts;
 	unsigned part_count;
 	bool extract_stopped;
+	unsigned manifest;  /* its trace; 0: none */
 	uint64_t paused_at; /* CLOCK_MONOTONIC, ns; 0: not */
 };
 
+/* A name for a file of ours beside the disk (a device's: in the state folder); the caller's. ERR_USAGE when it is there. */
+char *take_beside(const struct take *t, const struct part *p, struct error *e);
 /* What is in scope, and what is told about the rest (snapshot/scope.c). */
 int take_scope(struct take *t, struct error *e);
 /* auto and instant become what they are for these disks (snapshot/choose.c). */
@@ -122,11 +125,15 @@ int take_choose(struct take *t, struct error *e);
 int take_space(struct take *t, struct error *e);
 /* The modes: after each the parts can be read, and what must be undone at the end is in the journal. */
 int take_cold(struct take *t, struct error *e);
+/* The guest goes on, after a cold snapshot. */
+int take_cold_start(struct take *t, struct error *e);
 int take_live(struct take *t, struct error *e);
 int take_internal(struct take *t, struct error *e);
 int take_overlay(struct take *t, struct error *e);
 /* Images out of the parts (snapshot/extract.c). */
 int take_extract(struct take *t, struct error *e);
+bool take_to_folder(const struct take *t);
+/* DIR/manifest.json, when the images went to a folder (snapshot/manifest.c). */
 int take_manifest(struct take *t, struct error *e);
 /* The guest's file systems, as asked for: frozen until trace_undo_kind(TRACE_FROZEN) (snapshot/freeze.c). */
 int take_freeze(struct take *t, struct error *e);
@@ -136,8 +143,11 @@ void take_pause_ends(struct take *t);
 
 /* ---- the engine on a disk's file (snapshot/disk.c): the guest does not run ---- */
 
-int disk_snapshot_create(const char *path, const char *name, int64_t created, struct error *e);
+/* `l`: open for writing, without its backing files. */
+int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e);
 int disk_snapshot_delete(const char *path, const char *name, struct error *e);
+/* Opens a qcow2 disk's file alone to look at it, beside a running guest, too. */
+int disk_look(const char *path, struct chain **out, struct error *e);
 /* Whether the file has it, looked at beside a running guest, too: 1, 0, -1. */
 int disk_snapshot_exists(const char *path, const char *name, struct error *e);
 /* L2 tables that the active state has allocated, and bytes of each. */

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Cold: the guest is stopped by a managed save, our own engine makes an internal snapshot in each disk under QEMU's write
+ * locks, and the guest starts before anything is extracted. A raw disk is cloned where the file system can, else its image is
+ * made while the guest is stopped. Also what is done with a guest that does not run.
+ */
+#include "qcow2/edit.h"
+#include "snapshot/internal.h"
+
+static int detach_devices(struct take *t, struct error *e)
+{
+	for (unsigned i = 0; i < t->domain.host_device_count; i++) {
+		const struct trace trace = {.kind = TRACE_DEVICE, .name = t->domain.host_devices[i]};
+
+		if (trace_put(t->vm, &trace, NULL, e))
+			return -1;
+		vm_step(t->vm, "detach", NULL);
+		if (t->vm->driver->ops->device(t->vm->driver, t->domain.uuid, trace.name, false, e))
+			return -1;
+	}
+	return 0;
+}
+
+static int save(struct take *t, struct error *e)
+{
+	struct vm *vm = t->vm;
+
+	if (detach_devices(t, e) || take_freeze(t, e) || trace_put(vm, &(struct trace){.kind = TRACE_SAVED}, NULL, e))
+		return -1;
+	vm_step(vm, "save", NULL);
+	take_pause_begins(t);
+	return vm->driver->ops->save(vm->driver, t->domain.uuid, e);
+}
+
+/* ---- the disks, all locked at once, so that nothing starts the guest between two of them ---- */
+
+static int lock_disk(const struct part *p, struct chain **out, struct error *e)
+{
+	const struct chain_opts opts = {.format = p->format == DRIVER_RAW ? IMAGE_RAW : IMAGE_QCOW2,
+		.no_backing = true,
+		.write = true,
+		.lock = IO_LOCK_WRITE};
+
+	return chain_open(out, p->path, &opts, e);
+}
+
+static int snapshot_qcow2(struct take *t, struct part *p, struct chain *c, struct error *e)
+{
+	struct trace trace = {.kind = TRACE_INTERNAL, .target = p->disk->target, .path = p->path, .name = t->out->name};
+
+	if (disk_identity(p->path, &trace.dev, &trace.ino, e) || trace_put(t->vm, &trace, &p->trace, e) ||
+		disk_snapshot_create(&c->layers[0], t->out->name, t->out->created, e))
+		return err_prefix(e, "disk %s", p->disk->target);
+	p->snapshot = t->out->name;
+	return 0;
+}
+
+/* A clone beside the disk. Where there is none the image must be made before the guest starts. */
+static int clone_raw(struct take *t, struct part *p, struct chain *c, struct error *e)
+{
+	AUTO_FREE char *path = take_beside(t, p, e);
+	AUTO_IO struct io *clone = NULL;
+	struct io *disk = c->layers[0].file;
+	unsigned id;
+	int rc = 1;
+
+	if (!path)
+		return -1;
+	if (!(disk->caps & IO_IS_DEVICE)) {
+		if (trace_put(t->vm, &(struct trace){.kind = TRACE_FILE, .path = path}, &id, e) ||
+			io_file_create(&clone, path, e))
+			return -1;
+		rc = io_truncate(clone, disk->size, e) ? -1 : io_clone(clone, 0, disk, 0, disk->size, e);
+	}
+	if (rc > 0) {
+		t->extract_stopped = true;
+		vm_note(t->vm, "disk %s is raw and cannot be cloned: its image is made while the guest is stopped",
+			p->disk->target);
+		return clone ? trace_undo(t->vm, id, e) : 0;
+	}
+	if (rc < 0)
+		return -1;
+	free(p->path);
+	p->path = STEAL(path);
+	return 0;
+}
+
+static int snapshot_disks(struct take *t, struct chain **locked, struct error *e)
+{
+	for (unsigned i = 0; i < t->part_count; i++)
+		if (lock_disk(&t->parts[i], &locked[i], e))
+			return -1;
+	vm_step(t->vm, "snapshot", NULL);
+	if (!t->out->created)
+		take_pause_begins(t);
+	for (unsigned i = 0; i < t->part_count; i++) {
+		struct part *p = &t->parts[i];
+
+		if (p->format == DRIVER_QCOW2 ? snapshot_qcow2(t, p, locked[i], e) : clone_raw(t, p, locked[i], e))
+			return -1;
+	}
+	return 0;
+}
+
+/* order: journal, save, locks, snapshots, locks released, start. */
+int take_cold(struct take *t, struct error *e)
+{
+	AUTO_FREE struct chain **locked = mem_calloc(t->part_count, sizeof *locked, "disks", e);
+	bool active = vm_active(t->vm);
+
+	if (!locked)
+		return -1;
+	t->extract_stopped = t->opts->extract_stopped;
+	int failed = (active && save(t, e)) || snapshot_disks(t, locked, e);
+
+	for (unsigned i = 0; i < t->part_count; i++)
+		chain_close(locked[i]);
+	if (failed || t->extract_stopped)
+		return failed ? -1 : 0;
+	return take_cold_start(t, e);
+}
+
+int take_cold_start(struct take *t, struct error *e)
+{
+	struct vm *vm = t->vm;
+	bool was_saved = t->paused_at && t->domain.state == DRIVER_RUNNING && t->domain.agent;
+
+	if (trace_undo_kind(vm, TRACE_SAVED, e) || trace_undo_kind(vm, TRACE_FROZEN, e) ||
+		trace_undo_kind(vm, TRACE_DEVICE, e))
+		return -1;
+	take_pause_ends(t);
+	if (was_saved && vm->driver->ops->set_time(vm->driver, t->domain.uuid, e))
+		vm_note(vm, "the guest's clock could not be set: %s", e->msg);
+	return 0;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Deleting a snapshot that was kept: from every disk that has it, beside a running guest by QEMU, else by our own engine. A crash
+ * leaves it in some disks; deleting it again, or recovery, takes the rest.
+ */
+#include "snapshot/internal.h"
+
+static const struct vm_listed *find(const struct vm_listed *all, unsigned count, const char *name)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (strcmp(all[i].name, name) == 0)
+			return &all[i];
+	return NULL;
+}
+
+/* What is to go becomes a trace: from here on it is taken back, whatever happens. */
+static int put(struct vm *vm, const struct vm_listed *s, struct error *e)
+{
+	if (s->recorded && trace_put(vm, &(struct trace){.kind = TRACE_RECORD, .name = s->name}, NULL, e))
+		return -1;
+	for (unsigned i = 0; i < s->target_count; i++) {
+		const struct driver_disk *d = vm_disk(vm, s->targets[i]);
+		struct trace t = {
+			.kind = TRACE_INTERNAL, .target = d->target, .path = d->images[0].path, .name = s->name};
+
+		if (disk_identity(t.path, &t.dev, &t.ino, e) || trace_put(vm, &t, NULL, e))
+			return -1;
+	}
+	return 0;
+}
+
+int vm_delete(struct vm *vm, const char *name, struct error *e)
+{
+	struct vm_listed *all;
+	unsigned count;
+	int failed;
+
+	if (vm_list(vm, &all, &count, e))
+		return -1;
+	const struct vm_listed *s = find(all, count, name);
+
+	if (!s)
+		failed = err_set(e, ERR_NOT_FOUND, "domain '%s' has no snapshot '%s'", vm->domain.name, name);
+	else if (s->external || !s->target_count)
+		failed = err_set(e, ERR_UNSUPPORTED,
+			"snapshot '%s' is one of the hypervisor's own outside the disks; it is for its own tools to "
+			"delete",
+			name);
+	else
+		failed = put(vm, s, e) || trace_undo_all(vm, e);
+	vm_listed_free(all, count);
+	return failed ? -1 : 0;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Images that stand alone, out of the frozen states: one conversion a disk, each of which proves at its end that what it
+ * read held still. An image has its final name only when it is whole; all have, or none is left.
+ */
+#include "snapshot/internal.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+static bool is_folder(const char *path)
+{
+	struct stat st;
+	size_t len = strlen(path);
+
+	return (len && path[len - 1] == '/') || (!stat(path, &st) && S_ISDIR(st.st_mode));
+}
+
+/* What `--to` means: NULL in *path for a stream. */
+static int image_path(const struct take *t, const struct part *p, char **path, struct error *e)
+{
+	const char *to = t->opts->to;
+
+	*path = NULL;
+	if (strcmp(to, "-") == 0)
+		return 0;
+	if (t->part_count > 1 || is_folder(to))
+		*path = mem_printf(e, "%s/%s.%s", to, p->disk->target, image_format_name(t->opts->create.format));
+	else
+		*path = mem_strdup(to, e);
+	return *path ? 0 : -1;
+}
+
+/* order: no image is there, its trace, the image. */
+static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, struct error *e)
+{
+	struct convert_opts o;
+	struct convert_source source = {.name = p->path};
+	const struct snapshot_query query = {.name = p->snapshot};
+	struct convert_result result;
+	struct stat st;
+
+	convert_defaults(&o);
+	disk_chain_opts(p, &source.open);
+	source.open.snapshot = p->snapshot ? &query : NULL;
+	o.sources = &source;
+	o.source_count = 1;
+	o.create = t->opts->create;
+	o.compress = t->opts->compress;
+	o.threads = t->opts->threads;
+	o.target = out->path ? out->path : "-";
+	o.stream_fd = t->opts->stream_fd;
+	o.target_opts.sync_at_end = true;
+	o.progress = t->vm->opts.voice.progress;
+	if (out->path && !stat(out->path, &st))
+		return err_set(e, ERR_USAGE, "%s exists already", out->path);
+	if (out->path && trace_put(t->vm, &(struct trace){.kind = TRACE_FILE, .path = out->path}, &p->output, e))
+		return -1;
+	vm_step(t->vm, "extract", p->disk->target);
+	if (convert_run(&o, &result, e))
+		return err_prefix(e, "disk %s", p->disk->target);
+	out->size = result.virtual_size;
+	out->bytes = result.target_bytes;
+	return 0;
+}
+
+int take_extract(struct take *t, struct error *e)
+{
+	if (!t->opts->to)
+		return 0;
+	if (t->part_count > 1 && (mkdir(t->opts->to, 0777) && errno != EEXIST))
+		return err_sys(e, errno, "%s", t->opts->to);
+	for (unsigned i = 0; i < t->part_count; i++)
+		if (image_path(t, &t->parts[i], &t->out->disks[i].path, e) ||
+			extract(t, &t->parts[i], &t->out->disks[i], e))
+			return -1;
+	return 0;
+}
+
+bool take_to_folder(const struct take *t)
+{
+	return t->opts->to && strcmp(t->opts->to, "-") != 0 && is_folder(t->opts->to);
+}

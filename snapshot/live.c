@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Live: a block copy of every disk's top runs until all are the same as their sources; then, with the guest suspended for a
+ * moment, all jobs end. The copies have the disks' own backing files and are flattened afterwards.
+ */
+#include "snapshot/internal.h"
+
+enum { POLL_MS = 20, PATIENCE_MS = 60000 };
+
+static int make_destination(const struct part *p, const char *path, struct error *e)
+{
+	struct image_create create;
+	AUTO_CHAIN struct chain *top = NULL;
+	AUTO_IO struct io *file = NULL;
+	struct chain_opts opts;
+
+	disk_chain_opts(p, &opts);
+	opts.no_backing = opts.inspect = true;
+	opts.lock = IO_LOCK_SHARED;
+	if (chain_open(&top, p->disk->images[0].path, &opts, e))
+		return -1;
+	image_create_defaults(&create, p->format == DRIVER_RAW ? IMAGE_RAW : IMAGE_QCOW2);
+	create.size = top->size;
+	if (top->layers[0].q) {
+		create.cluster_size = 1u << top->layers[0].q->h.cluster_bits;
+		create.extended_l2 = top->layers[0].q->h.incompatible & INCOMPAT_EXTENDED_L2;
+		create.version = 3;
+	}
+	if (p->below_count) {
+		create.backing_name = p->below[0].path;
+		create.backing_format = p->below[0].format == DRIVER_RAW ? "raw" : "qcow2";
+	}
+	return io_file_create(&file, path, e) || image_create_run(&create, file, NULL, e) ? -1 : 0;
+}
+
+static int start_copy(struct take *t, struct part *p, bool synchronous, struct error *e)
+{
+	struct vm *vm = t->vm;
+	AUTO_FREE char *path = take_beside(t, p, e);
+	const unsigned flags = (p->below_count ? DRIVER_COPY_SHALLOW : 0u) | (synchronous ? DRIVER_COPY_SYNC : 0u);
+
+	if (!path)
+		return -1;
+	const struct trace file = {.kind = TRACE_FILE, .path = path},
+			   copy = {.kind = TRACE_COPY, .target = p->disk->target, .path = path};
+
+	if (trace_put(vm, &file, NULL, e) || make_destination(p, path, e) || trace_put(vm, &copy, NULL, e))
+		return -1;
+	vm_step(vm, "copy", p->disk->target);
+	if (vm->driver->ops->copy(vm->driver, t->domain.uuid,
+		    &(struct driver_new_file){.target = p->disk->target, .path = path, .format = p->format}, flags, e))
+		return -1;
+	free(p->path);
+	p->path = STEAL(path);
+	return 0;
+}
+
+/* All together: 1 when every copy is ready. */
+static int look_at_jobs(struct take *t, uint64_t *done, uint64_t *total, struct error *e)
+{
+	bool ready = true;
+
+	*done = *total = 0;
+	for (unsigned i = 0; i < t->part_count; i++) {
+		struct driver_job job;
+		const char *target = t->parts[i].disk->target;
+
+		if (t->vm->driver->ops->job(t->vm->driver, t->domain.uuid, target, &job, e))
+			return -1;
+		if (job.kind != DRIVER_COPY)
+			return err_set(e, ERR_IO, "disk %s: the block copy stopped", target);
+		*done += job.done;
+		*total += job.total;
+		ready = ready && job.ready;
+	}
+	return ready;
+}
+
+/* 0 ready, 1 the copies do not catch up with the guest. */
+static int wait_until_ready(struct take *t, bool forever, struct error *e)
+{
+	uint64_t done, total;
+	int ready;
+
+	for (unsigned ms = 0; !(ready = look_at_jobs(t, &done, &total, e)); ms += POLL_MS) {
+		progress_report(t->vm->opts.voice.progress, done, total);
+		if (!vm_sleep(t->vm, POLL_MS))
+			return err_set(e, ERR_CANCELLED, "cancelled");
+		if (!forever && ms > PATIENCE_MS && total - done < total / 10)
+			return 1;
+	}
+	return ready < 0 ? -1 : 0;
+}
+
+static int copy_all(struct take *t, bool synchronous, struct error *e)
+{
+	for (unsigned i = 0; i < t->part_count; i++)
+		if (start_copy(t, &t->parts[i], synchronous, e))
+			return err_prefix(e, "disk %s", t->parts[i].disk->target);
+	int slow = wait_until_ready(t, synchronous, e);
+
+	if (slow <= 0)
+		return slow;
+	vm_note(t->vm, "the copies do not catch up with the guest: begun again with synchronous writes");
+	if (trace_undo_kind(t->vm, TRACE_COPY, e) || trace_undo_kind(t->vm, TRACE_FILE, e))
+		return -1;
+	return copy_all(t, true, e);
+}
+
+/* The instant: no guest runs between the end of the first job and of the last. */
+static int end_jobs(struct take *t, struct error *e)
+{
+	struct vm *vm = t->vm;
+	unsigned id;
+
+	if (t->domain.state != DRIVER_RUNNING)
+		return trace_undo_kind(vm, TRACE_COPY, e);
+	if (trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, &id, e))
+		return -1;
+	vm_step(vm, "suspend", NULL);
+	if (vm->driver->ops->suspend(vm->driver, t->domain.uuid, e) || trace_undo_kind(vm, TRACE_COPY, e))
+		return -1;
+	return trace_undo(vm, id, e);
+}
+
+int take_live(struct take *t, struct error *e)
+{
+	if (copy_all(t, t->opts->synchronous, e) || take_freeze(t, e))
+		return -1;
+	take_pause_begins(t); /* the instant of a guest that does not run is any */
+	if (end_jobs(t, e))
+		return -1;
+	take_pause_ends(t);
+	return trace_undo_kind(t->vm, TRACE_FROZEN, e);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * manifest.json beside the images of a snapshot: what they are of, and of which instant.
+ */
+#include "snapshot/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MANIFEST_VERSION = 1 };
+
+static const char *mode_name(enum vm_mode mode)
+{
+	static const char *const names[] = {
+		[VM_AUTO] = "auto", [VM_COLD] = "cold", [VM_LIVE] = "live", [VM_INSTANT] = "instant"};
+
+	return names[mode];
+}
+
+static void write_manifest(const struct take *t, FILE *f)
+{
+	struct json j;
+	char when[32];
+	struct tm tm;
+	const time_t created = (time_t)t->out->created;
+
+	strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&created, &tm));
+	json_init(&j, f, false);
+	json_object_begin(&j, NULL);
+	json_uint(&j, "version", MANIFEST_VERSION);
+	json_string(&j, "domain", t->domain.name);
+	json_string(&j, "uuid", t->domain.uuid);
+	json_string(&j, "name", t->out->name);
+	json_string(&j, "created", when);
+	json_string(&j, "mode", mode_name(t->out->mode));
+	json_bool(&j, "quiesced", t->out->quiesced);
+	json_array_begin(&j, "disks");
+	for (unsigned i = 0; i < t->part_count; i++) {
+		const struct vm_taken_disk *d = &t->out->disks[i];
+
+		json_object_begin(&j, NULL);
+		json_string(&j, "target", d->target);
+		json_string(&j, "file", strrchr(d->path, '/') + 1);
+		json_string(&j, "format", image_format_name(t->opts->create.format));
+		json_uint(&j, "virtual-size", d->size);
+		json_uint(&j, "bytes", d->bytes);
+		json_object_end(&j);
+	}
+	json_array_end(&j);
+	json_object_end(&j);
+	fputc('\n', f);
+}
+
+int take_manifest(struct take *t, struct error *e)
+{
+	if (!take_to_folder(t))
+		return 0;
+	AUTO_FREE char *path = mem_printf(e, "%s/manifest.json", t->opts->to);
+
+	if (!path || trace_put(t->vm, &(struct trace){.kind = TRACE_FILE, .path = path}, &t->manifest, e))
+		return -1;
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
+
+	if (!f)
+		return err_sys(e, errno, "%s", path);
+	write_manifest(t, f);
+	int failed = fflush(f) || ferror(f) || fsync(fd) ? err_sys(e, errno, "%s", path) : 0;
+
+	return fclose(f) && !failed ? err_sys(e, errno, "%s", path) : failed;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A snapshot from its beginning to its end: look, choose, freeze the state, extract, and take back what was left for the
+ * time being. Whatever fails on the way, the end is the same.
+ */
+#include "snapshot/internal.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <sys/stat.h>
+#include <time.h>
+
+enum { MAX_NAME = 200, MAX_PAUSE_SECONDS = 30 };
+
+void vm_take_defaults(struct vm_take *t)
+{
+	*t = (struct vm_take){.max_pause = MAX_PAUSE_SECONDS, .threads = pool_cpu_count(), .stream_fd = -1};
+	image_create_defaults(&t->create, IMAGE_QCOW2);
+}
+
+void vm_taken_free(struct vm_taken *t)
+{
+	for (unsigned i = 0; i < t->disk_count; i++) {
+		free(t->disks[i].target);
+		free(t->disks[i].path);
+	}
+	free(t->disks);
+	free(t->name);
+	*t = (struct vm_taken){0};
+}
+
+char *take_beside(const struct take *t, const struct part *p, struct error *e)
+{
+	const struct driver_image *top = &p->disk->images[0];
+	struct stat st;
+	char *path = strcmp(top->kind, "block") == 0 ? mem_printf(e, "%s/%s-%s.qsnap-%s", t->vm->opts.state_dir,
+							       t->domain.uuid, p->disk->target, t->out->name)
+						     : mem_printf(e, "%s.qsnap-%s", top->path, t->out->name);
+
+	if (!path || lstat(path, &st))
+		return path;
+	err_fill(e, ERR_USAGE, "%s exists already", path);
+	free(path);
+	return NULL;
+}
+
+/* The name becomes part of file names. */
+static int choose_name(struct take *t, struct error *e)
+{
+	const char *name = t->opts->name;
+	char utc[32];
+	struct tm tm;
+	const time_t now = time(NULL);
+
+	if (!name) {
+		strftime(utc, sizeof utc, "%Y%m%dT%H%M%SZ", gmtime_r(&now, &tm));
+		name = utc;
+	}
+	if (!*name || strlen(name) > MAX_NAME || strchr(name, '/') || name[0] == '.')
+		return err_set(e, ERR_USAGE,
+			"'%s' cannot be a snapshot's name: 1 to %d characters without a slash, no dot in front", name,
+			MAX_NAME);
+	for (const char *p = name; *p; p++)
+		if (iscntrl((unsigned char)*p))
+			return err_set(e, ERR_USAGE, "a control character cannot be in a snapshot's name");
+	t->out->name = mem_strdup(name, e);
+	return t->out->name ? 0 : -1;
+}
+
+static int refuse_existing(const struct take *t, struct error *e)
+{
+	for (unsigned i = 0; i < t->part_count; i++) {
+		const struct part *p = &t->parts[i];
+		int there = p->format == DRIVER_QCOW2 ? disk_snapshot_exists(p->path, t->out->name, e) : 0;
+
+		if (there)
+			return there < 0 ? -1
+					 : err_set(e, ERR_USAGE, "disk %s has a snapshot '%s' already", p->disk->target,
+						   t->out->name);
+	}
+	return 0;
+}
+
+static int begin(struct take *t, struct error *e)
+{
+	const struct vm_take *o = t->opts;
+
+	if (!o->to && !o->keep)
+		return err_set(e, ERR_USAGE, "a snapshot that is neither kept nor written anywhere");
+	if (t->vm->driver->ops->look(t->vm->driver, t->vm->domain.uuid, &t->domain, e) || take_scope(t, e) ||
+		choose_name(t, e))
+		return -1;
+	if (t->part_count > 1 && o->to && strcmp(o->to, "-") == 0)
+		return err_set(e, ERR_USAGE, "%u disks cannot go to one stream", t->part_count);
+	t->out->disks = mem_calloc(t->part_count, sizeof *t->out->disks, "disks", e);
+	if (!t->out->disks)
+		return -1;
+	for (; t->out->disk_count < t->part_count; t->out->disk_count++) {
+		char **target = &t->out->disks[t->out->disk_count].target;
+
+		*target = mem_strdup(t->parts[t->out->disk_count].disk->target, e);
+		if (!*target)
+			return -1;
+	}
+	return refuse_existing(t, e) || take_choose(t, e) || take_space(t, e) ? -1 : 0;
+}
+
+static int freeze_state(struct take *t, struct error *e)
+{
+	switch (t->out->mode) {
+	case VM_COLD:
+		return take_cold(t, e);
+	case VM_LIVE:
+		return take_live(t, e);
+	default:
+		return t->out->via == VM_VIA_INTERNAL ? take_internal(t, e) : take_overlay(t, e);
+	}
+}
+
+/* What the user gets is not ours to take back any more. */
+static int keep_results(struct take *t, struct error *e)
+{
+	if (t->manifest && trace_keep(t->vm, t->manifest, e))
+		return -1;
+	for (unsigned i = 0; i < t->part_count; i++) {
+		const struct part *p = &t->parts[i];
+
+		if ((p->output && trace_keep(t->vm, p->output, e)) ||
+			(t->opts->keep && p->trace && trace_keep(t->vm, p->trace, e)))
+			return -1;
+	}
+	return 0;
+}
+
+/* The hypervisor's list of snapshots has those that stay. It is not worth a failure. */
+static void record(const struct take *t)
+{
+	AUTO_FREE const char **targets = NULL;
+	struct error e;
+
+	if (!t->opts->keep)
+		return;
+	targets = mem_calloc(t->part_count, sizeof *targets, "targets", &e);
+	for (unsigned i = 0; targets && i < t->part_count; i++)
+		targets[i] = t->parts[i].disk->target;
+	if (!targets || t->vm->driver->ops->define_record(t->vm->driver, t->domain.uuid, t->out->name, t->out->created,
+				targets, t->part_count, &e))
+		vm_note(t->vm, "the hypervisor does not list the snapshot: %s", e.msg);
+}
+
+int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, struct error *e)
+{
+	struct take t = {.vm = vm, .opts = opts, .out = out};
+	struct error later;
+
+	*out = (struct vm_taken){0};
+	int failed = begin(&t, e) || freeze_state(&t, e) || take_extract(&t, e) || take_manifest(&t, e) ||
+		     keep_results(&t, e);
+
+	if (trace_undo_all(vm, failed ? &later : e)) {
+		if (failed)
+			vm_note(vm, "%s", later.msg);
+		failed = -1;
+	}
+	take_pause_ends(&t);
+	if (!failed)
+		record(&t);
+	for (unsigned i = 0; i < t.part_count; i++)
+		free(t.parts[i].path);
+	free(t.parts);
+	driver_domain_free(&t.domain);
+	if (failed)
+		vm_taken_free(out);
+	return failed ? -1 : 0;
+}
