@@ -12,7 +12,7 @@
 int main(void)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	setenv("CK_TIMEOUT_MULTIPLIER", "10", 0);
+	setenv("CK_TIMEOUT_MULTIPLIER", "60", 0);
 #endif
 	SRunner *runner = srunner_create(NULL);
 #define SUITE(name) srunner_add_suite(runner, suite_##name());
