@@ -99,7 +99,10 @@ static int read_disk(const xmlNode *n, struct driver_disk *out, struct error *e)
 	out->readonly = libvirt_xml_child(n, "readonly");
 	out->shareable = libvirt_xml_child(n, "shareable");
 	out->transient = libvirt_xml_child(n, "transient");
-	out->busy = libvirt_xml_child(n, "mirror");
+	const xmlNode *mirror = libvirt_xml_child(n, "mirror");
+	out->busy = mirror;
+	if (libvirt_xml_attr_is(mirror, "job", "copy") && libvirt_xml_path(mirror, &out->copy_to, e))
+		return -1;
 	out->no_disk = libvirt_xml_attr_is(n, "device", "cdrom") || libvirt_xml_attr_is(n, "device", "floppy") ||
 		       !libvirt_xml_child(n, "source");
 	if (!libvirt_xml_child(n, "source"))

@@ -69,6 +69,8 @@ bool libvirt_xml_attr_is(const xmlNode *n, const char *attr, const char *value);
 /* An attribute, or the text in a child element, as a string of our own; *out NULL when it is not there. */
 int libvirt_xml_attr(const xmlNode *n, const char *attr, char **out, struct error *e);
 int libvirt_xml_text(const xmlNode *n, const char *child, char **out, struct error *e);
+/* The file or device in the <source> of a disk or mirror; *out NULL when it has none. */
+int libvirt_xml_path(const xmlNode *n, char **out, struct error *e);
 
 /* XML of our own, from zeros: failures are kept, so that only the end is looked at. */
 struct libvirt_xml {
@@ -122,6 +124,7 @@ int libvirt_end_job(struct driver *d, const char *uuid, const char *target, bool
 
 int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
 	struct error *e);
+int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e);
 int libvirt_records(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count, struct error *e);
 int libvirt_define_record(struct driver *d, const char *uuid, const char *name, int64_t created,
 	const char *const *targets, unsigned count, struct error *e);

@@ -49,25 +49,17 @@ static void drop_mirror(struct mirror *m)
 }
 #define AUTO_MIRROR __attribute__((cleanup(drop_mirror)))
 
-static int read_path(const xmlNode *disk_or_mirror, char **out, struct error *e)
-{
-	const xmlNode *source = libvirt_xml_child(disk_or_mirror, "source");
-	if (libvirt_xml_attr(source, "file", out, e))
-		return -1;
-	return *out ? 0 : libvirt_xml_attr(source, "dev", out, e);
-}
-
 static int read_mirror(struct libvirt *l, virDomainPtr dom, const char *target, struct mirror *out, struct error *e)
 {
 	AUTO_FREE char *xml = libvirt_definition(l, dom, 0, e);
 	AUTO_DOC xmlDoc *doc = xml ? libvirt_xml_parse(xml, e) : NULL;
 	const xmlNode *disk = doc ? libvirt_xml_disk(doc, target, e) : NULL;
-	if (!disk || read_path(disk, &out->source, e))
+	if (!disk || libvirt_xml_path(disk, &out->source, e))
 		return -1;
 	const xmlNode *mirror = libvirt_xml_child(disk, "mirror");
 	out->runs = mirror;
 	out->ready = libvirt_xml_attr_is(mirror, "ready", "yes");
-	return read_path(mirror, &out->copy, e);
+	return libvirt_xml_path(mirror, &out->copy, e);
 }
 
 static enum driver_job_kind kind_of(int type)

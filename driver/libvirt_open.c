@@ -210,6 +210,7 @@ static const struct driver_ops ops = {
 	.job = libvirt_job,
 	.end_job = libvirt_end_job,
 	.records = libvirt_records,
+	.set_source = libvirt_set_source,
 	.define_record = libvirt_define_record,
 	.forget_record = libvirt_forget_record,
 	.close = close_libvirt,

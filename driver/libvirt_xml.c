@@ -63,6 +63,14 @@ int libvirt_xml_attr(const xmlNode *n, const char *attr, char **out, struct erro
 	return v && !*out ? -1 : 0;
 }
 
+int libvirt_xml_path(const xmlNode *n, char **out, struct error *e)
+{
+	const xmlNode *source = libvirt_xml_child(n, "source");
+	if (libvirt_xml_attr(source, "file", out, e))
+		return -1;
+	return *out ? 0 : libvirt_xml_attr(source, "dev", out, e);
+}
+
 int libvirt_xml_text(const xmlNode *n, const char *child, char **out, struct error *e)
 {
 	const xmlNode *c = libvirt_xml_child(n, child);
