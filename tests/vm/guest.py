@@ -4,6 +4,8 @@
 What can be chosen (all are words, so that `rig guest` can hand them over):
   disks=qcow2,qcow2   a disk for each: qcow2 (an overlay over a base), plain (qcow2 without one), raw
   images=A,B          these files are the disks, instead of new ones; their formats are those of `disks`
+  place=DIR           where new disks are made, instead of the guest's own folder (see Rig.small_fs)
+  size=1T             of the disks that are plain, then with all their metadata preallocated; the guest uses the first 256 MiB
   cache=none  discard=unmap  iothread=1  vcpus=1  memory=128 (MiB)
   agent=yes  writer=on|beat|off  rate=60  mount=yes  trim=SECONDS   (guest/init says what they mean)
 """
@@ -15,7 +17,7 @@ import xml.sax.saxutils
 
 from rig import PARTS, RigError, end_process, read, run, wait_until
 
-DEFAULTS = {"disks": "qcow2,qcow2", "images": "", "cache": "none", "discard": "", "iothread": "", "vcpus": "1", "memory": "128",
+DEFAULTS = {"disks": "qcow2,qcow2", "images": "", "place": "", "size": "", "cache": "none", "discard": "", "iothread": "", "vcpus": "1", "memory": "128",
             "agent": "yes", "writer": "on", "rate": "60", "mount": "yes", "trim": ""}
 
 DOMAIN = """<domain type='qemu'>
@@ -82,13 +84,17 @@ class Guest:
         return self
 
     def _new_disk(self, target, kind):
-        raw, path, base = os.path.join(PARTS, "disk.raw"), os.path.join(self.folder, f"{target}.{kind}"), None
+        raw, place, base = os.path.join(PARTS, "disk.raw"), self.options["place"] or self.folder, None
+        path = os.path.join(place, f"{target}.{kind}")
         if kind == "raw":
             run("cp", "--sparse=always", raw, path)
+        elif kind == "plain" and self.options["size"]:
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", path, self.options["size"])
+            run("qemu-img", "convert", "-n", "--target-is-zero", "-O", "qcow2", raw, path)
         elif kind == "plain":
             run("qemu-img", "convert", "-O", "qcow2", raw, path)
         elif kind == "qcow2":
-            base = os.path.join(self.folder, f"{target}-base.qcow2")
+            base = os.path.join(place, f"{target}-base.qcow2")
             run("qemu-img", "convert", "-O", "qcow2", raw, base)
             run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, path)
         else:
@@ -139,13 +145,17 @@ class Guest:
         """As virsh says it: running, paused, shut off..."""
         return self.virsh("domstate", self.name)
 
+    def wait_state(self, *states):
+        """Waits until virsh says one of these."""
+        return wait_until(f"{self.name} is {' or '.join(states)}", lambda: self.state() in states)
+
     def pid(self):
         """QEMU's pid, or None."""
         text = read(self.rig.path("run/qemu", f"{self.name}.pid")).strip()
         return int(text) if text and self.rig.owns(int(text)) else None
 
     def kill(self):
-        """kill -9 of QEMU; libvirt sees it as shut off or crashed soon afterwards."""
+        """kill -9 of QEMU; libvirt, when it runs, says "shut off" a moment later."""
         pid = self.pid()
         if pid is None:
             raise RigError(f"{self.name} does not run")

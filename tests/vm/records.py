@@ -5,6 +5,7 @@ The writer puts record N to the ring of disk A, to a file on A's ext4, to the ri
 before the next. So images are of one instant only if the newest records of these four places, in that order, never grow
 and differ by at most one; and each place holds, without a hole, all records that it reaches back to.
 """
+import errno
 import os
 import re
 import shutil
@@ -101,17 +102,27 @@ def read_files(folder, disk):
     return without_hole(found, oldest)
 
 
+def next_data(fd, at, end):
+    """Where the next bytes that are no hole begin; block devices have none."""
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as why:
+        return end if why.errno == errno.ENXIO else at
+
+
 def copy_part(source, start, target):
     """The file from `start` on, holes for zeros."""
-    with open(source, "rb") as file, open(target, "wb") as out:
-        file.seek(start)
-        size = 0
-        while data := file.read(1 << 20):
+    with open(source, "rb", buffering=0) as file, open(target, "wb") as out:
+        end = file.seek(0, os.SEEK_END)
+        at = start
+        while (at := next_data(file.fileno(), at, end)) < end:
+            file.seek(at)
+            data = file.read(min(len(ZEROS), end - at))
             if data != ZEROS[:len(data)]:
-                out.seek(size)
+                out.seek(at - start)
                 out.write(data)
-            size += len(data)
-        out.truncate(size)
+            at += len(data)
+        out.truncate(end - start)
 
 
 def check_ext4(path, quiesced):

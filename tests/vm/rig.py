@@ -225,6 +225,19 @@ class Rig:
     def processes(self):
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and self.owns(int(name))]
 
+    def small_fs(self, name, size, kind="ext4"):
+        """A file system of that size (as 64M) below the rig's folder, ext4 or tmpfs, that guests see as well: it can be filled up."""
+        place = self.path(name)
+        os.makedirs(place, exist_ok=True)
+        if kind == "tmpfs":
+            run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place)
+            return place
+        image = place + ".image"
+        run("truncate", "-s", size, image)
+        run(f"mkfs.{kind}", "-q", image)
+        run("mount", "-o", "loop", image, place)
+        return place
+
     def down(self):
         """Ends libvirtd and every guest, and takes the mounts away; logs and disks stay."""
         pid = self.libvirtd_pid()
