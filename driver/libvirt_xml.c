@@ -4,6 +4,7 @@
  * no entities, no document types. Writing: made as a tree and printed, so that no name or path can be more than a name or path.
  */
 #include <libxml/parser.h>
+#include <sys/stat.h>
 
 #include "driver/libvirt_internal.h"
 
@@ -118,10 +119,13 @@ void libvirt_xml_graft(struct libvirt_xml *x, xmlNode *parent, xmlNode *tree)
 
 void libvirt_xml_new_file(struct libvirt_xml *x, xmlNode *disk, const struct driver_new_file *file)
 {
-	libvirt_xml_set(x, disk, "type", "file");
+	struct stat st;
+	const bool device = !stat(file->path, &st) && S_ISBLK(st.st_mode);
+
+	libvirt_xml_set(x, disk, "type", device ? "block" : "file");
 	libvirt_xml_set(x, libvirt_xml_add(x, disk, "driver", NULL), "type",
 		file->format == DRIVER_RAW ? "raw" : "qcow2");
-	libvirt_xml_set(x, libvirt_xml_add(x, disk, "source", NULL), "file", file->path);
+	libvirt_xml_set(x, libvirt_xml_add(x, disk, "source", NULL), device ? "dev" : "file", file->path);
 }
 
 char *libvirt_xml_finish(struct libvirt_xml *x, struct error *e)
