@@ -78,6 +78,7 @@ int cli_source_opts(const struct cli *c, const struct cli_source *s, const char 
 		return -1;
 	}
 	out->direct = cache.direct;
+	out->unsafe = cache.no_sync;
 	if (s->format && image_format_parse(s->format, &out->format, &e) < 0) {
 		cli_error(c, "Could not open '%s': %s", name, e.msg);
 		return -1;

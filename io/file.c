@@ -16,7 +16,8 @@
 
 static int file_flush(struct io *io, struct error *e)
 {
-	if (fdatasync(io_file_of(io)->fd) < 0)
+	const struct io_file *f = io_file_of(io);
+	if (!f->unsafe && fdatasync(f->fd) < 0)
 		return err_sys(e, errno, "%s: flushing to disk", io->name);
 	return 0;
 }
@@ -127,6 +128,7 @@ int io_file_from_fd(struct io **out, int fd, const char *name, unsigned flags, s
 		return -1;
 	f->fd = fd;
 	f->direct_fd = -1;
+	f->unsafe = flags & IO_OPEN_UNSAFE;
 	f->io = (struct io){.ops = &file_ops, .align = 1, .name = own_name};
 	if (set_kind(f, &st, flags, e) < 0)
 		return -1;

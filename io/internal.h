@@ -37,6 +37,7 @@ struct io_file {
 	struct io io;
 	int fd;
 	int direct_fd; /* the same file with O_DIRECT, or -1 */
+	bool unsafe;   /* IO_OPEN_UNSAFE */
 	uint32_t memory_align;
 	pthread_rwlock_t growing;           /* shared by writers, held alone by ftruncate */
 	_Atomic(void *) bounce[IO_BOUNCES]; /* kept for the next who needs one */

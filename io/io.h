@@ -103,6 +103,8 @@ enum io_open_flags {
 	IO_OPEN_DIRECT = 2,   /* O_DIRECT where the file system takes it, else plain (tmpfs) */
 	IO_OPEN_NOFOLLOW = 4, /* a symlink as the last component is refused */
 	IO_OPEN_SYNC = 8,     /* O_DSYNC (cache modes writethrough, directsync) */
+	IO_OPEN_UNSAFE =
+		32, /* flushing does nothing: who asks for it gives up the file if the machine stops (cache mode unsafe) */
 	IO_OPEN_REGULAR = 16, /* regular files and block devices only is always so; this refuses devices too */
 };
 

@@ -27,7 +27,11 @@ static bool is_written(const struct opening *o)
 
 static unsigned file_flags(const struct opening *o)
 {
-	return (o->opts->direct ? IO_OPEN_DIRECT : 0) | (is_written(o) ? IO_OPEN_WRITE : 0);
+	unsigned flags = o->opts->direct ? IO_OPEN_DIRECT : 0;
+
+	if (is_written(o))
+		flags |= IO_OPEN_WRITE | (o->opts->unsafe ? IO_OPEN_UNSAFE : 0);
+	return flags;
 }
 
 /* A snapshot's extraction reads backing files for long with no state of the image to tell a commit into them; so

@@ -137,6 +137,7 @@ struct chain_opts {
 	bool direct;              /* O_DIRECT for all files */
 	enum io_lock_mode lock;
 	bool write;                            /* open the top for writing */
+	bool unsafe;                           /* with write: what is written is not flushed to disk */
 	unsigned write_layer;                  /* with write: this layer below, too; 0: none */
 	const struct snapshot_query *snapshot; /* read this snapshot of the top; NULL: the active state */
 	unsigned max_depth;                    /* 0: 200 */
@@ -144,7 +145,7 @@ struct chain_opts {
 	 * all may be. */
 	int (*allow)(void *ctx, const char *path, enum image_format *format, struct error *e);
 	void *allow_ctx;
-	uint64_t max_virtual_size;             /* 0: no limit */
+	uint64_t max_virtual_size; /* 0: no limit */
 };
 /* Opens `name` (a path, "file:PATH", or "json:{...}" of drivers file, host_device, raw, qcow2) and its backing files. Relative
  * backing names resolve against the folder of the layer that names them (FORMAT.md §10.3). A backing file's format comes from

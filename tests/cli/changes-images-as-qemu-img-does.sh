@@ -185,6 +185,26 @@ ok "... keeps the disk" "$peer" compare -F raw sub.qcow2 wanted
 ok "... in an image without errors" "$peer" check sub.qcow2
 cd .. || exit 1
 
+# ---- cache modes ----
+cp -r images caches && cd caches || exit 1
+flushes() { # WORDS: how often files are flushed
+	ASAN_OPTIONS=detect_leaks=0 strace -f -e trace=fsync,fdatasync,sync_file_range,msync -o trace "$mine" "$@" >/dev/null 2>&1 || echo "failed: "
+	grep -cE ' (fsync|fdatasync)\(' trace
+}
+if strace -o /dev/null true 2>/dev/null; then
+	for verb in "rebase -f qcow2 -b base.raw -F raw" "commit -f qcow2"; do
+		cp -r ../images/. .
+		# shellcheck disable=SC2086 # words
+		same "$verb -t unsafe flushes nothing" "$(flushes $verb -t unsafe top.qcow2)" 0
+		cp -r ../images/. .
+		# shellcheck disable=SC2086
+		same "... which it does else" "$(($(flushes $verb -t writeback top.qcow2) > 1))" 1
+	done
+else
+	skip "what -t unsafe leaves out" "strace may not trace here"
+fi
+cd .. || exit 1
+
 # ---- locks ----
 cp -r images locks && cd locks || exit 1
 for verb in "resize top.qcow2 +1M" "commit top.qcow2" "rebase -b base.raw -F raw top.qcow2"; do
