@@ -76,6 +76,31 @@ int counts_grow(struct counts *c, uint64_t room, struct error *e)
 	return 0;
 }
 
+int counts_copy(struct counts *to, const struct counts *from, struct error *e)
+{
+	const uint64_t pages = from->room / COUNTS_PAGE + 1;
+	*to = *from;
+	to->big = NULL;
+	to->pages = mem_calloc(pages, sizeof *to->pages, "reference counts", e);
+	if (!to->pages)
+		return -1;
+	for (uint64_t i = 0; i < pages; i++) {
+		if (!from->pages[i])
+			continue;
+		to->pages[i] = mem_calloc(1, COUNTS_PAGE, "reference counts", e);
+		if (!to->pages[i])
+			return -1;
+		memcpy(to->pages[i], from->pages[i], COUNTS_PAGE);
+	}
+	if (!from->big)
+		return 0;
+	to->big = mem_calloc(from->big_room, sizeof *to->big, "reference counts", e);
+	if (!to->big)
+		return -1;
+	memcpy(to->big, from->big, from->big_room * sizeof *to->big);
+	return 0;
+}
+
 static uint8_t *page_for_write(struct counts *c, uint64_t cluster, struct error *e)
 {
 	uint8_t **page = &c->pages[cluster / COUNTS_PAGE];

@@ -46,6 +46,8 @@ static inline uint8_t *counts_page(const struct counts *c, uint64_t cluster)
 }
 /* True when all of `n` counts from `first` are one; false as well when some lie outside. */
 bool counts_all_one(const struct counts *c, uint64_t first, uint64_t n);
+/* *to becomes the same. Free it also after a failure. */
+int counts_copy(struct counts *to, const struct counts *from, struct error *e);
 /* Makes `room` larger. */
 int counts_grow(struct counts *c, uint64_t room, struct error *e);
 /* One less for a cluster whose count is not 0. */
@@ -148,6 +150,13 @@ struct repair {
 
 /* ---- the check itself ---- */
 
+/* Another L1 beside the one that is walked: the walk goes only where both lead to the same table, or only where they do not. */
+struct l1_beside {
+	enum { BESIDE_NONE, BESIDE_SAME, BESIDE_DIFFERENT } go;
+	uint64_t host;
+	uint32_t entries;
+};
+
 enum compare_stage {
 	COMPARE,      /* report; counts become the stored ones */
 	COMPARE_LOOK, /* report; counts stay */
@@ -167,6 +176,7 @@ struct check {
 	uint64_t aliases;    /* bytes of tables that may still be walked once more for the same state */
 	uint32_t walks;      /* states walked: no honest L2 table has more references */
 	struct counts counts;
+	struct l1_beside beside;
 	uint64_t *reftable; /* host byte order */
 	uint64_t reftable_entries;
 	uint64_t highest; /* last cluster in use or with a refcount, + 1 */

@@ -191,24 +191,49 @@ static int add_table(struct l1_walk *w, uint32_t index, uint64_t raw, struct err
 	return 0;
 }
 
+enum { CHUNK = 8192 }; /* entries */
+
+/* Entries of an L1 from `first` on; zeros behind its end and the file's. */
+static int read_chunk(struct check *c, uint64_t l1_host, uint32_t l1_entries, uint32_t first, uint8_t *l1,
+	struct error *e)
+{
+	const uint32_t n = first < l1_entries ? (uint32_t)min_u64(l1_entries - first, CHUNK) : 0;
+	const uint64_t host = l1_host + (uint64_t)first * 8;
+	memset(l1 + (size_t)n * 8, 0, (size_t)(CHUNK - n) * 8);
+	if (n == 0)
+		return 0;
+	if (host >= c->file_bytes) {
+		memset(l1, 0, (size_t)n * 8);
+		return 0;
+	}
+	if (io_read(c->file, l1, (size_t)n * 8, host, e) < 0)
+		return err_prefix(e, "L1 table at 0x%llx", (unsigned long long)l1_host);
+	return 0;
+}
+
+/* Whether the walk goes below this entry, when the one of c->beside is `other`. */
+static bool goes_below(const struct check *c, uint64_t raw, uint64_t other)
+{
+	const bool same = ((raw ^ other) & ~ENTRY_COPIED) == 0;
+	return raw && (c->beside.go == BESIDE_NONE || same == (c->beside.go == BESIDE_SAME));
+}
+
 int check_l1(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active,
 	int (*work)(struct check_job *, struct error *), int (*commit)(struct check_job *, struct error *),
 	struct error *e)
 {
-	enum { CHUNK = 8192 }; /* entries */
 	struct l1_walk w = {.c = c, .active = active, .work = work, .commit = commit};
-	AUTO_FREE uint8_t *l1 = mem_alloc_pages(CHUNK * 8, "L1 table", e);
+	AUTO_FREE uint8_t *l1 = mem_alloc_pages((size_t)CHUNK * 16, "L1 table", e);
 	if (!l1)
 		return -1;
+	uint8_t *beside = l1 + (size_t)CHUNK * 8;
 	for (uint32_t i = 0; i < l1_entries; i += CHUNK) {
-		uint32_t n = l1_entries - i < CHUNK ? l1_entries - i : CHUNK;
-		if (l1_host + (uint64_t)i * 8 >= c->file_bytes)
-			break;
-		if (io_read(c->file, l1, (size_t)n * 8, l1_host + (uint64_t)i * 8, e) < 0)
-			return err_prefix(e, "L1 table at 0x%llx", (unsigned long long)l1_host);
-		for (uint32_t k = 0; k < n; k++) {
+		if (read_chunk(c, l1_host, l1_entries, i, l1, e) < 0 ||
+			read_chunk(c, c->beside.host, c->beside.entries, i, beside, e) < 0)
+			return -1;
+		for (uint32_t k = 0; k < CHUNK; k++) {
 			uint64_t raw = get_be64(l1 + (size_t)k * 8);
-			if (raw && add_table(&w, i + k, raw, e) < 0)
+			if (goes_below(c, raw, get_be64(beside + (size_t)k * 8)) && add_table(&w, i + k, raw, e) < 0)
 				return -1;
 		}
 	}

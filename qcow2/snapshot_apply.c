@@ -59,9 +59,9 @@ static int examine(struct apply *a, uint64_t *peak, struct error *e)
 	a->new_table = a->size != ed->q->h.size && size_is_shared(ed);
 	if (a->new_table && snapshot_table_make(s, NOWHERE, NULL, e) < 0)
 		return -1;
-	if (trees_collect(&s->trees, a->to->entry.l1_offset, a->present, &s->up, e) < 0)
-		return err_prefix(e, "snapshot '%s'", a->to->name);
-	if (trees_collect(&s->trees, a->old_l1, a->old_entries, &s->down, e) < 0)
+	const struct tree to = {a->to->name, a->to->entry.l1_offset, a->present, &s->up};
+	const struct tree active = {NULL, a->old_l1, a->old_entries, &s->down};
+	if (trees_collect_two(&s->trees, &to, &active, e) < 0)
 		return -1;
 	const int rc = snapshot_edit_try(s, &r, e);
 	*peak = r.peak;

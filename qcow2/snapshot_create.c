@@ -53,8 +53,9 @@ static int examine(struct snapshot_edit *s, const struct snapshot_new *n, struct
 	struct edit *ed = s->ed;
 	if (make_table(s, n, 0, e) < 0)
 		return -1;
-	if (trees_collect(&s->trees, ed->q->h.l1_offset, (uint32_t)min_u64(ed->l1_entries, disk_entries(ed)), &s->up,
-		    e) < 0)
+	const struct tree active = {
+		NULL, ed->q->h.l1_offset, (uint32_t)min_u64(ed->l1_entries, disk_entries(ed)), &s->up};
+	if (trees_collect(&s->trees, &active, e) < 0)
 		return -1;
 	return snapshot_edit_try(s, r, e);
 }

@@ -12,9 +12,9 @@ static int examine(struct snapshot_edit *s, const struct snapshot_entry *gone, c
 {
 	const struct header *h = &s->ed->q->h;
 	struct sweep_result r;
-	if (trees_collect(&s->trees, gone->l1_offset, gone->l1_entries, &s->down, e) < 0)
-		return err_prefix(e, "snapshot '%s'", name);
-	if (trees_collect(&s->trees, h->l1_offset, h->l1_entries, &s->up, e) < 0)
+	const struct tree going = {name, gone->l1_offset, gone->l1_entries, &s->down};
+	const struct tree active = {NULL, h->l1_offset, h->l1_entries, &s->up};
+	if (trees_collect_two(&s->trees, &going, &active, e) < 0)
 		return -1;
 	/* Both are there now: what the active state needs must be left over. */
 	int rc = snapshot_edit_try(s, &r, e) < 0 ? -1 : 0;

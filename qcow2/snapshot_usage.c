@@ -11,7 +11,8 @@ static int usage_of(struct trees *t, const struct qcow2_snapshot *s, struct snap
 	struct counts tree;
 	if (l1_table_check(g, s->entry.l1_offset, s->entry.l1_entries, 0, e) < 0)
 		return -1;
-	int rc = trees_collect(t, s->entry.l1_offset, s->entry.l1_entries, &tree, e);
+	const struct tree whole = {NULL, s->entry.l1_offset, s->entry.l1_entries, &tree};
+	int rc = trees_collect(t, &whole, e);
 	if (rc == 0)
 		rc = trees_usage(t, &tree, out, e);
 	counts_free(&tree);

@@ -39,10 +39,17 @@ int trees_begin(struct trees *t, struct layer *l, unsigned threads, struct progr
 void trees_end(struct trees *t);
 /* Reads the refcount table again, after clusters were allocated. */
 int trees_reload(struct trees *t, struct error *e);
-/* How often each cluster is referred to from `l1_entries` entries at `l1_host`, the L1's own clusters not counted. Any corruption
- * in the tree is ERR_CORRUPT, its first finding the message: also a table that is at the same time something else. Free *out with
- * counts_free. */
-int trees_collect(struct trees *t, uint64_t l1_host, uint32_t l1_entries, struct counts *out, struct error *e);
+struct tree {
+	const char *snapshot; /* its name; NULL: the active state */
+	uint64_t l1_host;
+	uint32_t l1_entries;
+	struct counts *counts; /* the caller frees them, also after a failure */
+};
+/* How often each cluster is referred to from the tree, the L1's own clusters not counted. Any corruption in it is ERR_CORRUPT,
+ * its first finding the message: also a table that is at the same time something else. */
+int trees_collect(struct trees *t, const struct tree *tree, struct error *e);
+/* The same of two trees; tables that both have are read once. */
+int trees_collect_two(struct trees *t, const struct tree *a, const struct tree *b, struct error *e);
 
 /* The two trees of a sweep: the first will be referred to once more, the second once less; what is in both stays as it is.
  * Either may be NULL. */

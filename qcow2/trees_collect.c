@@ -146,18 +146,59 @@ static int tables_alone(struct trees *t, uint64_t l1_host, uint32_t l1_entries, 
 	return 0;
 }
 
-int trees_collect(struct trees *t, uint64_t l1_host, uint32_t l1_entries, struct counts *out, struct error *e)
+/* Adds what the tree refers to. */
+static int collect(struct trees *t, const struct tree *tree, struct error *e)
 {
-	*out = (struct counts){0};
-	if (!t->c.counts.pages && check_counts_begin(&t->c, &t->c.counts, e) < 0)
-		return -1;
+	counts_free(&t->c.counts);
+	t->c.counts = *tree->counts;
+	*tree->counts = (struct counts){0};
 	t->c.walks = 1;
-	if (check_tree(&t->c, l1_host, l1_entries, false, e) < 0)
-		return -1;
-	*out = t->c.counts;
+	int rc = t->c.counts.pages ? 0 : check_counts_begin(&t->c, &t->c.counts, e);
+	if (rc == 0)
+		rc = check_tree(&t->c, tree->l1_host, tree->l1_entries, false, e);
+	*tree->counts = t->c.counts;
 	t->c.counts = (struct counts){0};
-	if (t->bad)
-		return err_set(e, t->first.kind == FINDING_ERROR ? ERR_IO : ERR_CORRUPT,
+	if (rc == 0 && t->bad)
+		rc = err_set(e, t->first.kind == FINDING_ERROR ? ERR_IO : ERR_CORRUPT,
 			"the image is damaged: %s; `check` tells more", t->first.text);
-	return clear_of_fixed(t, out, e) < 0 ? -1 : tables_alone(t, l1_host, l1_entries, out, e);
+	return rc;
+}
+
+static int is_sound(struct trees *t, const struct tree *tree, struct error *e)
+{
+	if (clear_of_fixed(t, tree->counts, e) < 0)
+		return -1;
+	return tables_alone(t, tree->l1_host, tree->l1_entries, tree->counts, e);
+}
+
+static int named(const struct tree *tree, int rc, struct error *e)
+{
+	return rc < 0 && tree->snapshot ? err_prefix(e, "snapshot '%s'", tree->snapshot) : rc;
+}
+
+static int collect_beside(struct trees *t, const struct tree *tree, const struct tree *other, bool same,
+	struct error *e)
+{
+	t->c.beside = (struct l1_beside){
+		same ? BESIDE_SAME : BESIDE_DIFFERENT, .host = other->l1_host, .entries = other->l1_entries};
+	int rc = collect(t, tree, e);
+	t->c.beside = (struct l1_beside){0};
+	return named(tree, rc, e);
+}
+
+int trees_collect(struct trees *t, const struct tree *tree, struct error *e)
+{
+	*tree->counts = (struct counts){0};
+	int rc = collect(t, tree, e);
+	return named(tree, rc == 0 ? is_sound(t, tree, e) : rc, e);
+}
+
+int trees_collect_two(struct trees *t, const struct tree *a, const struct tree *b, struct error *e)
+{
+	*a->counts = *b->counts = (struct counts){0};
+	if (collect_beside(t, a, b, true, e) < 0 || counts_copy(b->counts, a->counts, e) < 0)
+		return -1;
+	if (collect_beside(t, a, b, false, e) < 0 || collect_beside(t, b, a, false, e) < 0)
+		return -1;
+	return named(a, is_sound(t, a, e), e) < 0 ? -1 : named(b, is_sound(t, b, e), e);
 }

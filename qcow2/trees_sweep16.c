@@ -40,6 +40,7 @@ static uint8_t highest(const uint8_t *count)
 bool sweep16_try(const uint8_t *stored, const uint8_t *up, const uint8_t *down, bool free_matters, uint64_t peak)
 {
 	uint16_t count[N], most = 0, low = 0, none = 0;
+	uint8_t more[N];
 	load(count, stored);
 	for (int i = 0; i < N; i++) {
 		const uint16_t both = (uint16_t)(up[i] + down[i]);
@@ -47,10 +48,11 @@ bool sweep16_try(const uint8_t *stored, const uint8_t *up, const uint8_t *down, 
 		low |= (uint16_t) - (count[i] < both);
 		none |= (uint16_t) - (count[i] == 0);
 	}
-	const uint8_t up_most = highest(up);
-	if (low || (none && free_matters) || up_most == BIG_COUNT || highest(down) == BIG_COUNT)
+	if (low || (none && free_matters) || highest(up) == BIG_COUNT || highest(down) == BIG_COUNT)
 		return false;
-	return up_most == 0 || (uint64_t)most + up_most <= peak;
+	difference(more, up, down);
+	const uint8_t rise = highest(more);
+	return rise == 0 || (uint64_t)most + rise <= peak;
 }
 
 bool sweep16_raise(uint8_t *stored, const uint8_t *up, const uint8_t *down, bool *changed)
