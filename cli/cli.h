@@ -30,6 +30,9 @@ enum cli_long_only {
 	CLI_OUTPUT = 0x100,
 	CLI_IMAGE_OPTS,
 	CLI_OBJECT,
+	CLI_STATE, /* of vm */
+	CLI_JSON,
+	CLI_WAIT,
 	CLI_OWN,
 };
 
@@ -48,7 +51,7 @@ struct cli_command {
 };
 extern const struct cli_command cli_amend, cli_bitmap, cli_check, cli_commit, cli_compare, cli_completion, cli_convert,
 	cli_create, cli_dd, cli_diff, cli_info, cli_io, cli_map, cli_measure, cli_rebase, cli_resize, cli_snapshot,
-	cli_trim;
+	cli_trim, cli_vm;
 extern const struct cli_command cli_program;
 
 struct cli_limits { /* of --untrusted; options set them */
@@ -65,6 +68,7 @@ struct cli {
 	bool drop_in;        /* called as qemu-img */
 	bool untrusted;
 	unsigned verbose;
+	const char *connect, *state_dir; /* of vm */
 	struct cli_limits limits;
 	const struct cli_command *command;
 	int usage_status; /* the exit status when the command line makes no sense */

@@ -29,6 +29,7 @@ static const struct cli_command *const verbs[] = {
 	&cli_resize,
 	&cli_snapshot,
 	&cli_trim,
+	&cli_vm,
 	NULL,
 };
 
@@ -44,6 +45,7 @@ static const struct cli_option global_options[] = {
 	CLI_ROW_HELP,
 	{'V', "version", NULL, "show the version and exit"},
 	{'v', "verbose", NULL, "tell more on standard error"},
+	{'c', "connect", "URI", "vm: URI of the hypervisor (default: libvirt's own)"},
 	{GLOBAL_UNTRUSTED, "untrusted", NULL,
 		"the image is a stranger's: follow no backing or data file, accept no unknown feature, demand its "
 		"format, keep "
@@ -79,6 +81,9 @@ static int take_global_options(struct cli *c, int argc, char **argv)
 			return 0;
 		case 'v':
 			c->verbose++;
+			break;
+		case 'c':
+			c->connect = arg;
 			break;
 		case 'T':
 			return cli_error(c, "-T, --trace is not supported");

@@ -55,6 +55,18 @@ static int check_files(const struct image_create *c, struct error *e)
 	return 0;
 }
 
+/* Before the first cluster is compressed: that may be long after the guest of a snapshot was stopped for it. */
+static int check_level(const struct image_create *c, struct error *e)
+{
+	bool zstd = c->compression == CODEC_ZSTD;
+	int max = zstd ? CODEC_ZSTD_MAX_LEVEL : CODEC_DEFLATE_MAX_LEVEL;
+
+	if (c->level.level >= CODEC_FASTEST && c->level.level <= max)
+		return 0;
+	return err_set(e, ERR_USAGE, "%s has no compression level %d (fastest, 1..%d)", zstd ? "zstd" : "deflate",
+		c->level.level, max);
+}
+
 static int check_size(const struct image_create *c, struct error *e)
 {
 	struct geometry g;
@@ -94,7 +106,7 @@ int image_create_check(const struct image_create *c, struct error *e)
 	if (c->extended_l2 && c->cluster_size < 16384)
 		return err_set(e, ERR_USAGE,
 			"Extended L2 entries are only supported with cluster sizes of at least 16384 bytes");
-	if (check_version2(c, e) < 0 || check_files(c, e) < 0)
+	if (check_version2(c, e) < 0 || check_files(c, e) < 0 || check_level(c, e) < 0)
 		return -1;
 	return check_size(c, e);
 }

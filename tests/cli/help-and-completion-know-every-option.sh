@@ -11,7 +11,7 @@ cp out help
 commands_of() { sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p'; }
 commands=$(commands_of <help)
 same "--help lists the commands" "$(tr '\n' ' ' <<<"$commands")" \
-	"amend bitmap check commit compare completion convert create dd diff info io map measure rebase resize snapshot trim "
+	"amend bitmap check commit compare completion convert create dd diff info io map measure rebase resize snapshot trim vm "
 "$QSNAP" completion bash >script || bad "completion bash succeeds" "status $?"
 ok "the completion script is bash" bash -n script
 
@@ -49,6 +49,8 @@ same "formats" "$(complete_line qsnap convert -O "")" "raw qcow2"
 same "cache modes" "$(complete_line qsnap check --cache n)" "none"
 same "kinds of output" "$(complete_line qsnap info --output "")" "human json"
 same "files" "$(complete_line qsnap info im)" "image.qcow2"
+same "verbs of a verb" "$(complete_line qsnap -c qemu:///system vm --state dir re)" "recover"
+same "modes" "$(complete_line qsnap vm snapshot web --mode c)" "cold"
 same "after the argument of an option, too" "$(complete_line qsnap --max-memory 2G inf)" "info"
 same "after a global option, too" "$(complete_line qsnap --untrusted inf)" "info"
 finish

@@ -107,6 +107,35 @@ same "... leaves no target" "$(find . -name overlay)" ""
 ok "-q silences -p" "$QSNAP" convert -p -q -f raw source target
 same "... wholly" "$(cat out err)" ""
 
+# ---- vm has a status of its own for them ----
+fails 2 "vm alone" "$QSNAP" vm
+says "qsnap: Not enough arguments"
+says "Try 'qsnap vm --help' for more information"
+fails 2 "an unknown verb of vm" "$QSNAP" vm frobnicate web
+says "qsnap: Command not found: frobnicate"
+fails 2 "an unknown option of vm" "$QSNAP" vm --frobnicate list web
+says "qsnap vm: unrecognized option '--frobnicate'"
+fails 2 "an unknown option of vm list" "$QSNAP" vm list --frobnicate web
+says "qsnap vm list: unrecognized option '--frobnicate'"
+says "Try 'qsnap vm list --help' for more information"
+fails 2 "--untrusted" "$QSNAP" --untrusted vm list web
+for words in snapshot list disks delete "delete web" "list a b" "recover a b" "snapshot a b c"; do
+	# shellcheck disable=SC2086 # words
+	fails 2 "vm $words" "$QSNAP" vm $words
+	says "Expecting the name of a domain"
+done
+for words in "--mode hot" "--via nbd" "--via internal --mode cold" "--extract running" "--extract stopped" "--quiesce=perhaps" \
+	"--disks vda,,vdb" "--max-pause 0" "--max-pause x" "--wait -1" "--threads 9999" "--format raw" "--to d --format vmdk" \
+	"--to d --format raw --compress zlib" "--to d --compress lz4" "--to d --compress zlib:13" "--to d --compress zstd:" \
+	"--to d --compress zlib,size=1M" "--keep --mode live --to d" "--keep --via overlay --to d" "--mode live" "--via overlay" \
+	"--synchronous-writes --mode cold" "--progress=never"; do
+	# shellcheck disable=SC2086 # words
+	fails 2 "vm snapshot web $words" "$QSNAP" vm snapshot web $words
+done
+fails 2 "--to with an empty name" "$QSNAP" vm snapshot web --to ""
+fails 1 "no hypervisor" "$QSNAP" -c "qemu:///system?socket=$PWD/none" vm list web
+ok "... its state folder is not made by a list" test ! -e state
+
 ok "options may follow operands" "$QSNAP" info a -f raw
 ok "an option may be abbreviated" "$QSNAP" info --form raw --out json a
 ok "-- ends the options" "$QSNAP" info -f raw -- a
@@ -116,6 +145,10 @@ ok "--version" "$QSNAP" --version
 same "... is one line" "$(sed 's/[0-9.]*$/N/' out)" "qsnap N"
 ok "--version as qemu-img" ./qemu-img --version
 same "... is one that programs parse" "$(sed -nE '1s/^qemu-img version ([0-9]+\.[0-9]+)\.[0-9]+ \(qsnap [0-9.]+\)$/\1/p' out)" 10.0
+fails 1 "as qemu-img there is no vm" ./qemu-img vm list web
+says "qemu-img: Command not found: vm"
+ok "... and its help does not tell of it" ./qemu-img --help
+same "... at all" "$(grep -c '^  vm ' out)" 0
 fails 1 "as qemu-img, messages have its name" ./qemu-img info missing
 says "qemu-img: Could not open 'missing'"
 finish

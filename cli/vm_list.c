@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * `vm list`: the snapshots in a domain's disks, and those that the hypervisor lists.
+ */
+#include "cli/vm.h"
+
+#include <getopt.h>
+#include <time.h>
+
+static void print_targets(const struct vm_listed *l, FILE *out)
+{
+	for (unsigned i = 0; i < l->target_count; i++)
+		fprintf(out, "%s%s", i ? "," : "", l->targets[i]);
+}
+
+static void print_kind(const struct vm_listed *l)
+{
+	printf("%s", l->external ? "external" : "internal");
+	if (l->memory)
+		printf(", with memory");
+	if (!l->external && !l->whole)
+		printf(", not of all disks");
+	puts(l->recorded ? ", in libvirt's list" : "");
+}
+
+static void print_human(const struct vm_listed *l, unsigned count)
+{
+	int name = 4, disks = 5;
+
+	for (unsigned i = 0; i < count; i++) {
+		int width = l[i].target_count ? (int)l[i].target_count - 1 : 1;
+		for (unsigned k = 0; k < l[i].target_count; k++)
+			width += (int)strlen(l[i].targets[k]);
+		disks = width > disks ? width : disks;
+		name = (int)strlen(l[i].name) > name ? (int)strlen(l[i].name) : name;
+	}
+	if (count)
+		printf("%-*s  %-25s  %-*s  KIND\n", name, "NAME", "TAKEN", disks, "DISKS");
+	for (unsigned i = 0; i < count; i++) {
+		char when[32] = "";
+		struct tm tm;
+		time_t created = l[i].created;
+		int width = l[i].target_count ? (int)l[i].target_count - 1 : 0;
+
+		if (localtime_r(&created, &tm))
+			strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S %z", &tm);
+		printf("%-*s  %-25s  ", name, l[i].name, when);
+		print_targets(&l[i], stdout);
+		for (unsigned k = 0; k < l[i].target_count; k++)
+			width += (int)strlen(l[i].targets[k]);
+		printf("%*s  ", disks - width, "");
+		print_kind(&l[i]);
+	}
+}
+
+static void print_json(const struct driver_domain *d, const struct vm_listed *l, unsigned count)
+{
+	struct json j;
+
+	json_init(&j, stdout, false);
+	json_object_begin(&j, NULL);
+	json_string(&j, "domain", d->name);
+	json_string(&j, "uuid", d->uuid);
+	json_array_begin(&j, "snapshots");
+	for (unsigned i = 0; i < count; i++) {
+		json_object_begin(&j, NULL);
+		json_string(&j, "name", l[i].name);
+		json_int(&j, "created", l[i].created);
+		json_array_begin(&j, "disks");
+		for (unsigned k = 0; k < l[i].target_count; k++)
+			json_string(&j, NULL, l[i].targets[k]);
+		json_array_end(&j);
+		json_bool(&j, "whole", l[i].whole);
+		json_bool(&j, "recorded", l[i].recorded);
+		json_bool(&j, "external", l[i].external);
+		json_bool(&j, "memory", l[i].memory);
+		json_object_end(&j);
+	}
+	json_array_end(&j);
+	json_object_end(&j);
+	putchar('\n');
+}
+
+static int list(struct cli_vm *v, const char *domain, struct error *e)
+{
+	struct vm_listed *l;
+	unsigned count;
+
+	if (cli_vm_begin(v, e) < 0 || cli_vm_open(v, domain, true, e) < 0 || vm_list(v->vm, &l, &count, e) < 0)
+		return -1;
+	if (v->json)
+		print_json(vm_domain(v->vm), l, count);
+	else
+		print_human(l, count);
+	vm_listed_free(l, count);
+	return 0;
+}
+
+static int list_run(struct cli *c, int argc, char **argv)
+{
+	struct cli_vm v = {.cli = c};
+	struct error e;
+	const char *arg;
+	int id;
+
+	while ((id = cli_next_option(c, argc, argv, &arg)) != -1)
+		cli_vm_option(&v, id, arg);
+	if (argc - optind != 1)
+		cli_usage_error(c, "Expecting the name of a domain");
+	const int failed = list(&v, argv[optind], &e);
+	return cli_vm_end(&v, cli_vm_close(&v, failed, &e));
+}
+
+static const struct cli_option list_options[] = {
+	CLI_ROW_HELP,
+	CLI_ROW_CONNECT,
+	CLI_ROW_STATE,
+	CLI_ROW_JSON,
+	CLI_ROW_VERBOSE,
+	CLI_ROW_END,
+};
+
+const struct cli_command cli_vm_list = {
+	.name = "list",
+	.summary = "List the snapshots in a domain's disks, and libvirt's own",
+	.arguments = "DOMAIN",
+	.options = list_options,
+	.run = list_run,
+};

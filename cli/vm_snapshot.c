@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * `vm snapshot`: all disks of a machine at one instant, as images that stand alone or as internal snapshots that stay. Parses
+ * and checks; the work is vm_take's.
+ */
+#include "cli/vm.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <unistd.h>
+
+enum {
+	OPT_MODE = CLI_OWN,
+	OPT_VIA,
+	OPT_DISKS,
+	OPT_QUIESCE,
+	OPT_TO,
+	OPT_FORMAT,
+	OPT_COMPRESS,
+	OPT_KEEP,
+	OPT_MAX_PAUSE,
+	OPT_EXTRACT,
+	OPT_SYNCHRONOUS,
+	OPT_THREADS,
+};
+
+static const char *const modes[] =
+	{[VM_AUTO] = "auto", [VM_COLD] = "cold", [VM_LIVE] = "live", [VM_INSTANT] = "instant"};
+static const char *const vias[] = {[VM_VIA_ANY] = "any", [VM_VIA_INTERNAL] = "internal", [VM_VIA_OVERLAY] = "overlay"};
+
+struct snapshot_args {
+	struct cli_vm vm;
+	struct vm_take take;
+	struct cli_option_list list; /* what --compress means to the format */
+	const char *domain, *format, *compress;
+	char *disks;          /* of --disks, cut at its commas */
+	const char **targets; /* the pieces */
+};
+
+/* ---- options ---- */
+
+/* The index of `text` among `words`. */
+static unsigned parse_word(const struct cli *c, const char *option, const char *text, const char *const *words,
+	unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (strcmp(text, words[i]) == 0)
+			return i;
+	cli_usage_error(c, "%s does not know '%s'", option, text);
+}
+
+static int parse_disks(struct snapshot_args *a, const char *text, struct error *e)
+{
+	unsigned count = 1;
+
+	for (const char *p = text; *p; p++)
+		count += *p == ',';
+	free(a->disks);
+	free(a->targets);
+	a->targets = NULL;
+	a->disks = mem_strdup(text, e);
+	if (a->disks)
+		a->targets = mem_calloc(count, sizeof *a->targets, "disks", e);
+	if (!a->targets)
+		return -1;
+	char *rest = a->disks;
+	for (unsigned i = 0; i < count; i++) {
+		a->targets[i] = strsep(&rest, ",");
+		if (!*a->targets[i])
+			return err_set(e, ERR_USAGE, "--disks expects targets with commas between them, not '%s'",
+				text);
+	}
+	a->take.disks = a->targets;
+	a->take.disk_count = count;
+	return 0;
+}
+
+static void parse_how(struct snapshot_args *a, int id, const char *arg)
+{
+	const struct cli *c = a->vm.cli;
+	struct error e;
+
+	switch (id) {
+	case OPT_MODE:
+		a->take.mode = parse_word(c, "--mode", arg, modes, sizeof modes / sizeof *modes);
+		break;
+	case OPT_VIA:
+		a->take.via = VM_VIA_INTERNAL + parse_word(c, "--via", arg, vias + VM_VIA_INTERNAL, 2);
+		break;
+	case OPT_DISKS:
+		if (parse_disks(a, arg, &e) < 0)
+			cli_usage_error(c, "%s", e.msg);
+		break;
+	case OPT_QUIESCE:
+		if (arg && strcmp(arg, "required") != 0)
+			cli_usage_error(c, "--quiesce takes 'required' or nothing, not '%s'", arg);
+		a->take.quiesce = arg ? VM_QUIESCE_REQUIRED : VM_QUIESCE_TRY;
+		break;
+	case OPT_MAX_PAUSE:
+		a->take.max_pause = cli_parse_number(c, "number of seconds", arg, 1, 86400);
+		break;
+	case OPT_EXTRACT:
+		if (strcmp(arg, "stopped") != 0)
+			cli_usage_error(c, "--extract expects 'stopped' not '%s'", arg);
+		a->take.extract_stopped = true;
+		break;
+	case OPT_SYNCHRONOUS:
+		a->take.synchronous = true;
+		break;
+	}
+}
+
+static void parse_where(struct snapshot_args *a, int id, const char *arg)
+{
+	switch (id) {
+	case OPT_TO:
+		a->take.to = arg;
+		break;
+	case OPT_FORMAT:
+		a->format = arg;
+		break;
+	case OPT_COMPRESS:
+		a->compress = arg;
+		break;
+	case OPT_KEEP:
+		a->take.keep = true;
+		break;
+	case OPT_THREADS:
+		a->take.threads = cli_parse_number(a->vm.cli, "number of threads", arg, 0, 1024);
+		break;
+	}
+}
+
+static void check(const struct snapshot_args *a)
+{
+	const struct cli *c = a->vm.cli;
+	const struct vm_take *t = &a->take;
+
+	if (t->via && t->mode != VM_AUTO && t->mode != VM_INSTANT)
+		cli_usage_error(c, "--via is for --mode instant");
+	if (t->extract_stopped && t->mode != VM_COLD)
+		cli_usage_error(c, "--extract is for --mode cold");
+	if (t->synchronous && t->mode != VM_LIVE)
+		cli_usage_error(c, "--synchronous-writes is for --mode live");
+	if (t->keep && (t->mode == VM_LIVE || t->via == VM_VIA_OVERLAY))
+		cli_usage_error(c, "--keep is for internal snapshots");
+	if (!t->to && (t->mode == VM_LIVE || t->via == VM_VIA_OVERLAY))
+		cli_usage_error(c, "Without --to there is nothing that would stay: say where the images go");
+	if (!t->to && (a->format || a->compress))
+		cli_usage_error(c, "--format and --compress are for the images of --to");
+	if (t->to && !*t->to)
+		cli_usage_error(c, "--to needs the name of a folder or a file");
+}
+
+/* zlib|zstd[:LEVEL] as -o of convert has it: the same names, levels and limits. */
+static int add_compression(struct snapshot_args *a, struct error *e)
+{
+	const char *level = strchr(a->compress, ':');
+	int len = level ? (int)(level - a->compress) : (int)strlen(a->compress);
+	AUTO_FREE char *options = mem_printf(e, "compression_type=%.*s%s%s", len, a->compress,
+		level ? ",compression_level=" : "", level ? level + 1 : "");
+
+	a->take.compress = true;
+	return options ? cli_option_list_add(&a->list, options, e) : -1;
+}
+
+static int set_format(struct snapshot_args *a, struct error *e)
+{
+	enum image_format format;
+
+	if (image_format_parse(a->format ? a->format : "qcow2", &format, e) < 0)
+		return -1;
+	if (a->compress && format != IMAGE_QCOW2)
+		return err_set(e, ERR_USAGE, "--compress is for --format qcow2");
+	image_create_defaults(&a->take.create, format);
+	if (a->compress && (strchr(a->compress, ',') || add_compression(a, e) < 0))
+		return err_set(e, ERR_USAGE, "--compress expects zlib or zstd, and a level after a colon: not '%s'",
+			a->compress);
+	if (cli_option_list_apply(&a->list, &a->take.create, NULL, e) < 0)
+		return -1;
+	return image_create_check(&a->take.create, e);
+}
+
+static void parse(struct snapshot_args *a, int argc, char **argv)
+{
+	const struct cli *c = a->vm.cli;
+	const char *arg;
+	struct error e;
+	int id;
+
+	while ((id = cli_next_option(c, argc, argv, &arg)) != -1) {
+		if (cli_vm_option(&a->vm, id, arg))
+			continue;
+		parse_how(a, id, arg);
+		parse_where(a, id, arg);
+	}
+	if (argc - optind != 1 && argc - optind != 2)
+		cli_usage_error(c, "Expecting the name of a domain, and perhaps of the snapshot");
+	a->domain = argv[optind];
+	a->take.name = argv[optind + 1];
+	check(a);
+	if (set_format(a, &e) < 0)
+		cli_usage_error(c, "%s", e.msg);
+	a->take.keep |= !a->take.to;
+}
+
+/* ---- what was made ---- */
+
+static void print_human(const struct snapshot_args *a, const struct driver_domain *d, const struct vm_taken *t)
+{
+	char size[32], bytes[32];
+
+	printf("%s: snapshot %s, %u disk%s of one instant, mode %s", d->name, t->name, t->disk_count,
+		t->disk_count == 1 ? "" : "s", modes[t->mode]);
+	if (t->mode == VM_INSTANT)
+		printf(" (%s)", vias[t->via]);
+	if (t->quiesced)
+		printf(", file systems frozen");
+	printf("; the guest was held for %.3f s\n", (double)t->pause_ns / 1e9);
+	for (unsigned i = 0; i < t->disk_count; i++) {
+		const struct vm_taken_disk *disk = &t->disks[i];
+		printf("  %-6s %10s", disk->target, size_format(disk->size, size));
+		if (disk->path)
+			printf("  %s, %s", disk->path, size_format(disk->bytes, bytes));
+		puts(a->take.keep ? disk->path ? ", and kept in the disk" : "  kept in the disk" : "");
+	}
+}
+
+static void print_json_disk(struct json *j, const struct snapshot_args *a, const struct vm_taken_disk *d)
+{
+	json_object_begin(j, NULL);
+	json_string(j, "target", d->target);
+	json_uint(j, "virtual-size", d->size);
+	if (d->path) {
+		json_string(j, "path", d->path);
+		json_string(j, "format", image_format_name(a->take.create.format));
+		json_uint(j, "bytes", d->bytes);
+	}
+	if (d->digest[0])
+		json_string(j, "sha256", d->digest);
+	json_object_end(j);
+}
+
+static void print_json(const struct snapshot_args *a, const struct driver_domain *d, const struct vm_taken *t)
+{
+	struct json j;
+
+	json_init(&j, stdout, false);
+	json_object_begin(&j, NULL);
+	json_string(&j, "domain", d->name);
+	json_string(&j, "uuid", d->uuid);
+	json_string(&j, "name", t->name);
+	json_string(&j, "mode", modes[t->mode]);
+	if (t->mode == VM_INSTANT)
+		json_string(&j, "via", vias[t->via]);
+	json_int(&j, "created", t->created);
+	json_bool(&j, "quiesced", t->quiesced);
+	json_bool(&j, "kept", a->take.keep);
+	json_uint(&j, "pause-ns", t->pause_ns);
+	json_array_begin(&j, "disks");
+	for (unsigned i = 0; i < t->disk_count; i++)
+		print_json_disk(&j, a, &t->disks[i]);
+	json_array_end(&j);
+	json_object_end(&j);
+	putchar('\n');
+}
+
+static int take(struct snapshot_args *a, struct error *e)
+{
+	struct vm_taken taken = {0};
+
+	if (a->take.to && strcmp(a->take.to, "-") == 0 && cli_take_stdout(&a->take.stream_fd, e) < 0)
+		return -1;
+	if (cli_vm_begin(&a->vm, e) < 0 || cli_vm_open(&a->vm, a->domain, false, e) < 0 ||
+		vm_take(a->vm.vm, &a->take, &taken, e) < 0)
+		return -1;
+	cli_progress_break(&a->vm.progress);
+	if (a->vm.json)
+		print_json(a, vm_domain(a->vm.vm), &taken);
+	else if (!a->vm.quiet)
+		print_human(a, vm_domain(a->vm.vm), &taken);
+	vm_taken_free(&taken);
+	return 0;
+}
+
+static int snapshot_run(struct cli *c, int argc, char **argv)
+{
+	struct snapshot_args a = {.vm = {.cli = c}};
+	struct error e;
+
+	vm_take_defaults(&a.take);
+	a.take.threads = pool_cpu_count();
+	a.take.stream_fd = -1;
+	parse(&a, argc, argv);
+	int failed = take(&a, &e);
+	if (a.take.stream_fd >= 0 && close(a.take.stream_fd) < 0 && !failed)
+		failed = err_sys(&e, errno, "standard output");
+	const int status = cli_vm_end(&a.vm, cli_vm_close(&a.vm, failed, &e));
+	free(a.disks);
+	free(a.targets);
+	cli_option_list_free(&a.list);
+	return status;
+}
+
+static const struct cli_option snapshot_options[] = {
+	CLI_ROW_HELP,
+	CLI_ROW_CONNECT,
+	{OPT_MODE, "mode", "MODE", "auto (default: instant, else live, else cold), cold, live or instant"},
+	{OPT_VIA, "via", "VIA", "instant: by internal snapshots or by an overlay (default: what holds the guest less)"},
+	{OPT_DISKS, "disks", "LIST", "targets of the disks, vda,vdb (default: every writable local disk)"},
+	{OPT_QUIESCE, "quiesce", "[required]",
+		"freeze the guest's file systems for the instant; =required: fail when that fails"},
+	{OPT_TO, "to", "WHERE", "folder for one image a disk, or a file or - for one disk's (default: --keep)"},
+	{OPT_FORMAT, "format", "FMT", "format of the images: qcow2 (default) or raw"},
+	{OPT_COMPRESS, "compress", "HOW", "compress the images: zlib or zstd, with a level after a colon"},
+	{OPT_KEEP, "keep", NULL, "the internal snapshots stay in the disks"},
+	{OPT_MAX_PAUSE, "max-pause", "S",
+		"seconds that the guest may be held; a managed save not counted (default 30)"},
+	CLI_ROW_WAIT,
+	{OPT_EXTRACT, "extract", "stopped", "cold: make the images before the guest starts again"},
+	{OPT_SYNCHRONOUS, "synchronous-writes", NULL, "live: the guest's writes wait until they are in the copy"},
+	{OPT_THREADS, "threads", "N", "number of threads; 0: do all on one (default: the processors)"},
+	CLI_ROW_STATE,
+	CLI_ROW_JSON,
+	CLI_ROW_PROGRESS,
+	CLI_ROW_QUIET,
+	CLI_ROW_VERBOSE,
+	CLI_ROW_END,
+};
+
+const struct cli_command cli_vm_snapshot = {
+	.name = "snapshot",
+	.summary = "Take a snapshot of a domain's disks, as images or kept inside of them",
+	.arguments = "DOMAIN [NAME]",
+	.options = snapshot_options,
+	.run = snapshot_run,
+};
