@@ -219,10 +219,11 @@ static void print_human(const struct snapshot_args *a, const struct driver_domai
 	printf("; the guest was held for %.3f s\n", (double)t->pause_ns / 1e9);
 	for (unsigned i = 0; i < t->disk_count; i++) {
 		const struct vm_taken_disk *disk = &t->disks[i];
-		printf("  %-6s %10s", disk->target, size_format(disk->size, size));
-		if (disk->path)
-			printf("  %s, %s", disk->path, size_format(disk->bytes, bytes));
-		puts(a->take.keep ? disk->path ? ", and kept in the disk" : "  kept in the disk" : "");
+		printf("  %-6s", disk->target);
+		if (a->take.to)
+			printf(" %s, %s of a disk of %s", disk->path ? disk->path : "standard output",
+				size_format(disk->bytes, bytes), size_format(disk->size, size));
+		puts(!a->take.keep ? "" : a->take.to ? "; kept in the disk, too" : " kept in the disk");
 	}
 }
 
@@ -230,10 +231,11 @@ static void print_json_disk(struct json *j, const struct snapshot_args *a, const
 {
 	json_object_begin(j, NULL);
 	json_string(j, "target", d->target);
-	json_uint(j, "virtual-size", d->size);
-	if (d->path) {
-		json_string(j, "path", d->path);
+	if (a->take.to) {
+		if (d->path)
+			json_string(j, "path", d->path);
 		json_string(j, "format", image_format_name(a->take.create.format));
+		json_uint(j, "virtual-size", d->size);
 		json_uint(j, "bytes", d->bytes);
 	}
 	if (d->digest[0])
