@@ -32,34 +32,64 @@ static int estimate_ms(const struct take *t, uint64_t *ms, struct error *e)
 	return 0;
 }
 
+/* Why internal snapshots of a running guest cannot be: 0 when they can. `ms`: how long they would hold it. */
+static int refuse_internal(const struct take *t, uint64_t ms, struct error *e)
+{
+	if (!all_qcow2(t))
+		return err_set(e, ERR_UNSUPPORTED, "internal snapshots need qcow2 disks");
+	if (ms > t->opts->max_pause * 1000ull)
+		return err_set(e, ERR_LIMIT,
+			"internal snapshots would hold the guest for about %llu ms, more than the %u s that it may",
+			(unsigned long long)ms, t->opts->max_pause);
+	return 0;
+}
+
+/* An overlay changes disks' files for a while: libvirt's own records of external snapshots name them. */
+static int refuse_overlay(const struct take *t, struct error *e)
+{
+	if (t->opts->keep)
+		return err_set(e, ERR_UNSUPPORTED,
+			"a snapshot by overlay leaves nothing in the disks that could be kept");
+	if (t->domain.snapshots)
+		return err_set(e, ERR_UNSUPPORTED,
+			"domain '%s' has external snapshots of libvirt's own, whose records an overlay would make "
+			"wrong",
+			t->domain.name);
+	return 0;
+}
+
 static int choose_via(struct take *t, struct error *e)
 {
 	const struct vm_take *o = t->opts;
 	bool qcow2 = all_qcow2(t);
-	uint64_t ms = 0, most = o->keep ? o->max_pause * 1000ull : SHORT_MS;
+	uint64_t ms = 0;
 
-	if (o->via == VM_VIA_INTERNAL && !qcow2)
-		return err_set(e, ERR_UNSUPPORTED, "internal snapshots need qcow2 disks");
 	if (qcow2 && estimate_ms(t, &ms, e))
 		return -1;
 	t->out->via = o->via;
 	if (o->via == VM_VIA_ANY)
-		t->out->via = qcow2 && ms < most ? VM_VIA_INTERNAL : VM_VIA_OVERLAY;
-	if (t->out->via == VM_VIA_OVERLAY && o->keep)
-		return err_set(e, ERR_UNSUPPORTED,
-			qcow2 ? "internal snapshots that stay would hold the guest for about %llu ms, more than the "
-				"most that it may"
-			      : "only qcow2 disks keep a snapshot inside",
-			(unsigned long long)ms);
-	if (t->out->via == VM_VIA_INTERNAL && ms > o->max_pause * 1000ull)
-		return err_set(e, ERR_LIMIT,
-			"internal snapshots would hold the guest for about %llu ms, more than the most that it may",
-			(unsigned long long)ms);
+		t->out->via = qcow2 && (ms < SHORT_MS || o->keep) ? VM_VIA_INTERNAL : VM_VIA_OVERLAY;
+	if (t->out->via == VM_VIA_INTERNAL ? refuse_internal(t, ms, e) : refuse_overlay(t, e))
+		return -1;
 	if (!qcow2)
 		vm_note(t->vm, "instant by overlay: not all disks are qcow2");
 	else
 		vm_note(t->vm, "instant by %s: internal snapshots would hold the guest for about %llu ms",
 			t->out->via == VM_VIA_INTERNAL ? "internal snapshots" : "overlay", (unsigned long long)ms);
+	return 0;
+}
+
+/* Instant, else live, else cold, by what the disks allow. */
+static int choose_auto(struct take *t, struct error *e)
+{
+	t->out->mode = VM_INSTANT;
+	if (!choose_via(t, e))
+		return 0;
+	if (t->opts->via != VM_VIA_ANY || (e->code != ERR_UNSUPPORTED && e->code != ERR_LIMIT))
+		return -1;
+	t->out->mode = t->opts->keep ? VM_COLD : VM_LIVE;
+	t->out->via = VM_VIA_ANY;
+	vm_note(t->vm, "%s, not instant: %s", t->opts->keep ? "cold" : "live", e->msg);
 	return 0;
 }
 
@@ -73,6 +103,19 @@ static int refuse_busy(const struct take *t, struct error *e)
 	return 0;
 }
 
+/* What a mode demands of the domain. */
+static int refuse_mode(const struct take *t, struct error *e)
+{
+	if (t->opts->keep && t->out->mode == VM_LIVE)
+		return err_set(e, ERR_UNSUPPORTED, "a live snapshot leaves nothing in the disks that could be kept");
+	if (t->opts->keep && !all_qcow2(t))
+		return err_set(e, ERR_UNSUPPORTED, "only qcow2 disks keep a snapshot inside");
+	if (t->out->mode == VM_COLD && vm_active(t->vm) && !t->domain.persistent)
+		return err_set(e, ERR_UNSUPPORTED, "domain '%s' is transient: it would be gone when it is stopped",
+			t->domain.name);
+	return 0;
+}
+
 int take_choose(struct take *t, struct error *e)
 {
 	const struct vm_take *o = t->opts;
@@ -82,12 +125,8 @@ int take_choose(struct take *t, struct error *e)
 			t->domain.name);
 	if (refuse_busy(t, e))
 		return -1;
-	t->out->mode = o->mode == VM_AUTO ? VM_INSTANT : o->mode;
-	if (t->domain.state == DRIVER_SHUT_OFF)
-		t->out->mode = VM_COLD;
-	if (o->keep && t->out->mode == VM_LIVE)
-		return err_set(e, ERR_UNSUPPORTED, "a live snapshot leaves nothing in the disks that could be kept");
-	if (o->keep && !all_qcow2(t))
-		return err_set(e, ERR_UNSUPPORTED, "only qcow2 disks keep a snapshot inside");
-	return t->out->mode == VM_INSTANT ? choose_via(t, e) : 0;
+	t->out->mode = t->domain.state == DRIVER_SHUT_OFF ? VM_COLD : o->mode;
+	if (t->out->mode == VM_AUTO ? choose_auto(t, e) : t->out->mode == VM_INSTANT && choose_via(t, e))
+		return -1;
+	return refuse_mode(t, e);
 }

@@ -65,10 +65,6 @@ static const struct chain_opts to_change = {.format = IMAGE_QCOW2,
 	.no_backing = true,
 	.write = true,
 	.lock = IO_LOCK_WRITE};
-static const struct chain_opts to_look = {.format = IMAGE_QCOW2,
-	.no_backing = true,
-	.inspect = true,
-	.lock = IO_LOCK_SHARED};
 
 int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e)
 {
@@ -102,9 +98,14 @@ int disk_snapshot_delete(const char *path, const char *name, struct error *e)
 	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
 }
 
-int disk_look(const char *path, struct chain **out, struct error *e)
+int disk_look(const char *path, enum driver_format format, struct chain **out, struct error *e)
 {
-	return chain_open(out, path, &to_look, e);
+	const struct chain_opts opts = {.format = format == DRIVER_RAW ? IMAGE_RAW : IMAGE_QCOW2,
+		.no_backing = true,
+		.inspect = true,
+		.lock = IO_LOCK_SHARED};
+
+	return chain_open(out, path, &opts, e);
 }
 
 int disk_snapshot_exists(const char *path, const char *name, struct error *e)
@@ -112,7 +113,7 @@ int disk_snapshot_exists(const char *path, const char *name, struct error *e)
 	const struct snapshot_query q = {.name = name};
 	AUTO_CHAIN struct chain *c = NULL;
 
-	if (disk_look(path, &c, e))
+	if (disk_look(path, DRIVER_QCOW2, &c, e))
 		return -1;
 	if (qcow2_snapshot_find(c->layers[0].q, &q, e) >= 0)
 		return 1;
@@ -125,7 +126,7 @@ int disk_tables(const char *path, uint64_t *tables, uint64_t *table_bytes, struc
 	AUTO_CHAIN struct chain *c = NULL;
 	AUTO_FREE uint8_t *l1 = mem_calloc(1, WINDOW, "L1 table", e);
 
-	if (!l1 || disk_look(path, &c, e))
+	if (!l1 || disk_look(path, DRIVER_QCOW2, &c, e))
 		return -1;
 	const struct qcow2 *q = c->layers[0].q;
 	uint64_t bytes = (uint64_t)q->l1_entries * 8;

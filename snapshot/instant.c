@@ -82,10 +82,6 @@ static int put_overlay(struct take *t, struct part *p, struct error *e)
 
 int take_overlay(struct take *t, struct error *e)
 {
-	if (t->domain.snapshots)
-		return err_set(e, ERR_UNSUPPORTED,
-			"domain '%s' has external snapshots of libvirt's own, whose records would be wrong afterwards",
-			t->domain.name);
 	for (unsigned i = 0; i < t->part_count; i++)
 		if (put_overlay(t, &t->parts[i], e))
 			return -1;

@@ -146,8 +146,8 @@ void take_pause_ends(struct take *t);
 /* `l`: open for writing, without its backing files. */
 int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e);
 int disk_snapshot_delete(const char *path, const char *name, struct error *e);
-/* Opens a qcow2 disk's file alone to look at it, beside a running guest, too. */
-int disk_look(const char *path, struct chain **out, struct error *e);
+/* Opens a disk's file alone to look at it, beside a running guest, too. */
+int disk_look(const char *path, enum driver_format format, struct chain **out, struct error *e);
 /* Whether the file has it, looked at beside a running guest, too: 1, 0, -1. */
 int disk_snapshot_exists(const char *path, const char *name, struct error *e);
 /* L2 tables that the active state has allocated, and bytes of each. */

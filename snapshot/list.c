@@ -55,7 +55,7 @@ static int list_disk(struct listing *l, const struct driver_disk *d, struct erro
 {
 	AUTO_CHAIN struct chain *c = NULL;
 
-	if (disk_look(d->images[0].path, &c, e))
+	if (disk_look(d->images[0].path, DRIVER_QCOW2, &c, e))
 		return err_prefix(e, "disk %s", d->target);
 	const struct qcow2 *q = c->layers[0].q;
 

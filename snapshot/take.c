@@ -67,16 +67,37 @@ static int choose_name(struct take *t, struct error *e)
 	return t->out->name ? 0 : -1;
 }
 
-static int refuse_existing(const struct take *t, struct error *e)
+/* How large the disk is, and that it has no snapshot of this name. */
+static int look_at_disk(const struct take *t, const struct part *p, struct vm_taken_disk *out, struct error *e)
 {
-	for (unsigned i = 0; i < t->part_count; i++) {
-		const struct part *p = &t->parts[i];
-		int there = p->format == DRIVER_QCOW2 ? disk_snapshot_exists(p->path, t->out->name, e) : 0;
+	AUTO_CHAIN struct chain *c = NULL;
 
-		if (there)
-			return there < 0 ? -1
-					 : err_set(e, ERR_USAGE, "disk %s has a snapshot '%s' already", p->disk->target,
-						   t->out->name);
+	if (disk_look(p->path, p->format, &c, e))
+		return -1;
+	out->size = c->size;
+	if (!c->layers[0].q)
+		return 0;
+	if (qcow2_snapshot_find(c->layers[0].q, &(struct snapshot_query){.name = t->out->name}, e) >= 0)
+		return err_set(e, ERR_USAGE, "it has a snapshot '%s' already", t->out->name);
+	return e->code == ERR_NOT_FOUND ? 0 : -1;
+}
+
+static int look_at_disks(struct take *t, struct error *e)
+{
+	struct vm_taken *out = t->out;
+
+	out->disks = mem_calloc(t->part_count, sizeof *out->disks, "disks", e);
+	if (!out->disks)
+		return -1;
+	for (unsigned i = 0; i < t->part_count; i++) {
+		struct vm_taken_disk *d = &out->disks[out->disk_count++];
+		const struct part *p = &t->parts[i];
+
+		d->target = mem_strdup(p->disk->target, e);
+		if (!d->target)
+			return -1;
+		if (look_at_disk(t, p, d, e))
+			return err_prefix(e, "disk %s", p->disk->target);
 	}
 	return 0;
 }
@@ -92,17 +113,7 @@ static int begin(struct take *t, struct error *e)
 		return -1;
 	if (t->part_count > 1 && o->to && strcmp(o->to, "-") == 0)
 		return err_set(e, ERR_USAGE, "%u disks cannot go to one stream", t->part_count);
-	t->out->disks = mem_calloc(t->part_count, sizeof *t->out->disks, "disks", e);
-	if (!t->out->disks)
-		return -1;
-	for (; t->out->disk_count < t->part_count; t->out->disk_count++) {
-		char **target = &t->out->disks[t->out->disk_count].target;
-
-		*target = mem_strdup(t->parts[t->out->disk_count].disk->target, e);
-		if (!*target)
-			return -1;
-	}
-	return refuse_existing(t, e) || take_choose(t, e) || take_space(t, e) ? -1 : 0;
+	return look_at_disks(t, e) || take_choose(t, e) || take_space(t, e) ? -1 : 0;
 }
 
 static int freeze_state(struct take *t, struct error *e)
