@@ -71,11 +71,14 @@ static int choose_via(struct take *t, struct error *e)
 		t->out->via = qcow2 && (ms < SHORT_MS || o->keep) ? VM_VIA_INTERNAL : VM_VIA_OVERLAY;
 	if (t->out->via == VM_VIA_INTERNAL ? refuse_internal(t, ms, e) : refuse_overlay(t, e))
 		return -1;
-	if (!qcow2)
-		vm_note(t->vm, "instant by overlay: not all disks are qcow2");
+	if (t->out->via == VM_VIA_INTERNAL)
+		vm_note(t->vm, "instant by internal snapshots, which hold the guest for about %llu ms",
+			(unsigned long long)ms);
+	else if (qcow2)
+		vm_note(t->vm, "instant by overlay: internal snapshots would hold the guest for about %llu ms",
+			(unsigned long long)ms);
 	else
-		vm_note(t->vm, "instant by %s: internal snapshots would hold the guest for about %llu ms",
-			t->out->via == VM_VIA_INTERNAL ? "internal snapshots" : "overlay", (unsigned long long)ms);
+		vm_note(t->vm, "instant by overlay: not all disks are qcow2");
 	return 0;
 }
 
