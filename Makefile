@@ -179,4 +179,4 @@ uninstall: ## remove what install put there
 clean: ## remove the build folder
 	rm -rf $(B)
 
--include $(LIB_OBJ:.o=.d) $(VM_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(VM_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d) $(B)/tests/vm/driver_probe.d

@@ -5,11 +5,8 @@
  * asked for and found by the disk's alias.
  */
 #include <libvirt/libvirt-qemu.h>
-/* base.h has a json_string of its own; jansson's is needed by another name. */
-#define json_string jansson_string
-#include <jansson.h>
-#undef json_string
 
+#include "base/json_read.h"
 #include "driver/libvirt_internal.h"
 
 static void drop_json(json_t **j)

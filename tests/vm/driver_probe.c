@@ -22,6 +22,7 @@ static void print_disk(struct json *j, const struct driver_disk *d)
 	json_bool(j, "readonly", d->readonly);
 	json_bool(j, "no_disk", d->no_disk);
 	json_bool(j, "busy", d->busy);
+	json_string(j, "copy_to", d->copy_to ? d->copy_to : "");
 	json_array_begin(j, "images");
 	for (unsigned i = 0; i < d->image_count; i++) {
 		json_object_begin(j, NULL);
@@ -120,7 +121,11 @@ static int jobs_step(struct driver *d, const char *step, const char *uuid, struc
 			files[n] = new_file(a->arg[n]);
 		return d->ops->overlay(d, uuid, files, n, e);
 	}
-	if (!strcmp(step, "copy")) {
+	if (a->count > 0 && !strcmp(step, "set_source")) {
+		files[0] = new_file(a->arg[0]);
+		return d->ops->set_source(d, uuid, files, e);
+	}
+	if (a->count > 0 && !strcmp(step, "copy")) {
 		files[0] = new_file(a->arg[0]);
 		unsigned flags = 0;
 		for (int i = 1; i < a->count; i++)
