@@ -10,7 +10,7 @@
 struct call {
 	struct qsnap_open_options source;
 	struct qsnap_convert_options options;
-	struct snapshot_query query;
+	struct snapshot_query query, since;
 	struct convert_opts opts;
 	struct progress progress;
 	atomic_bool cancel;
@@ -36,8 +36,8 @@ static int check(const struct call *c, const char *target_path, struct error *e)
 		return err_set(e, ERR_USAGE, "%zu more sources: 10000 are the most", o->more_source_count);
 	if (o->more_source_count && c->source.snapshot)
 		return err_set(e, ERR_USAGE, "a snapshot is of one source");
-	if (o->threads < -1 || o->threads > 256)
-		return err_set(e, ERR_USAGE, "%d threads: 256 are the most", o->threads);
+	if (c->source.flags & QSNAP_OPEN_WRITE)
+		return err_set(e, ERR_USAGE, "a source is only read");
 	if (o->sparse_size % 512)
 		return err_set(e, ERR_USAGE, "sparse_size %u is not a multiple of 512", o->sparse_size);
 	if ((o->flags & QSNAP_CONVERT_TARGET_IS_ZERO) && !(o->flags & QSNAP_CONVERT_IN_PLACE))
@@ -73,10 +73,9 @@ static int set_format(const struct qsnap_convert_options *o, struct image_create
 	return 0;
 }
 
-static void set_work(const struct qsnap_convert_options *o, struct convert_opts *c)
+static int set_work(const struct qsnap_convert_options *o, struct convert_opts *c, struct error *e)
 {
 	c->compress = o->compress;
-	c->threads = o->threads > 0 ? (unsigned)o->threads : o->threads < 0 ? 0 : pool_cpu_count();
 	c->recompress = o->flags & QSNAP_CONVERT_RECOMPRESS;
 	c->in_place = o->flags & QSNAP_CONVERT_IN_PLACE;
 	c->target_is_zero = o->flags & QSNAP_CONVERT_TARGET_IS_ZERO;
@@ -97,6 +96,7 @@ static void set_work(const struct qsnap_convert_options *o, struct convert_opts 
 	c->warn_ctx = o->context;
 	c->target_opts = (struct target_opts){
 		.in_place = c->in_place, .direct = o->flags & QSNAP_CONVERT_DIRECT, .sync_at_end = o->sync};
+	return lib_threads(o->threads, &c->threads, e);
 }
 
 static int set_sources(struct call *c, const char *first, struct error *e)
@@ -110,8 +110,10 @@ static int set_sources(struct call *c, const char *first, struct error *e)
 		return -1;
 	c->opts.sources = sources;
 	c->opts.source_count = (unsigned)o->more_source_count + 1;
+	c->since = (struct snapshot_query){.any = o->since, .refuse_ambiguous = true};
 	for (unsigned i = 0; i < c->opts.source_count; i++)
 		sources[i] = (struct convert_source){.name = i ? o->more_sources[i - 1] : first, .open = open};
+	sources[0].since = o->since ? &c->since : NULL;
 	return 0;
 }
 
@@ -142,12 +144,13 @@ int qsnap_convert(const char *source_path, const struct qsnap_open_options *sour
 		give_result(&c, &result, error) < 0) /* a result without a size is told of before the work */
 		return -1;
 	convert_defaults(&c.opts);
-	set_work(&c.options, &c.opts);
 	c.opts.target = target_path ? target_path : "-";
 	c.opts.stream_fd = target_path ? -1 : c.options.target_fd;
 	c.progress = (struct progress){.report = on_progress, .ctx = &c, .cancel = &c.cancel};
 	c.opts.progress = &c.progress;
 	int r = check(&c, target_path, &e);
+	if (r == 0)
+		r = set_work(&c.options, &c.opts, &e);
 	if (r == 0)
 		r = set_format(&c.options, &c.opts.create, &e);
 	if (r == 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The facade that programs link against: qsnap.h's names in terms of the house's own. Here the two meet, nothing else happens;
- * opening, looking, reading, in lib/convert.c converting.
+ * opening, looking, reading; in lib/change.c changing, in lib/diff.c comparing states, in lib/convert.c converting.
  */
 #include "lib/internal.h"
 
@@ -62,12 +62,16 @@ int lib_give_info(void *theirs, const void *ours, size_t our_size, struct qsnap_
 int lib_chain_options(const struct qsnap_open_options *o, struct chain_opts *c, struct snapshot_query *query,
 	struct error *e)
 {
-	const unsigned known = QSNAP_OPEN_TOP_ONLY | QSNAP_OPEN_SHARED | QSNAP_OPEN_UNTRUSTED | QSNAP_OPEN_DIRECT;
+	const unsigned known = 2 * QSNAP_OPEN_WRITE - 1;
+	const bool write = o->flags & QSNAP_OPEN_WRITE;
 	if (o->flags & ~known)
 		return err_set(e, ERR_UNSUPPORTED, "an open flag is newer than libqsnap %s", QSNAP_VERSION);
+	if (write && (o->snapshot || (o->flags & QSNAP_OPEN_SHARED)))
+		return err_set(e, ERR_USAGE, "only the disk as it is can be written to, by one alone");
 	*c = (struct chain_opts){
 		.no_backing = o->flags & QSNAP_OPEN_TOP_ONLY,
-		.inspect = o->flags & QSNAP_OPEN_TOP_ONLY,
+		.inspect = (o->flags & QSNAP_OPEN_TOP_ONLY) && !write,
+		.write = write,
 		.untrusted = o->flags & QSNAP_OPEN_UNTRUSTED,
 		.direct = o->flags & QSNAP_OPEN_DIRECT,
 		.lock = o->flags & QSNAP_OPEN_SHARED ? IO_LOCK_SHARED : IO_LOCK_READ,
@@ -75,6 +79,8 @@ int lib_chain_options(const struct qsnap_open_options *o, struct chain_opts *c, 
 	};
 	if (o->format && image_format_parse(o->format, &c->format, e) < 0)
 		return -1;
+	if (write)
+		c->lock = c->format == IMAGE_RAW ? IO_LOCK_WRITE_RAW : IO_LOCK_WRITE;
 	if (o->snapshot) {
 		*query = (struct snapshot_query){.any = o->snapshot, .refuse_ambiguous = true};
 		c->snapshot = query;
@@ -97,8 +103,9 @@ int qsnap_open(qsnap_image **image, const char *path, const struct qsnap_open_op
 	if (!i)
 		return lib_failed(error, &e);
 	i->top_only = o.flags & QSNAP_OPEN_TOP_ONLY;
-	if (lib_chain_options(&o, &opts, &query, &e) < 0 || chain_open(&i->chain, path, &opts, &e) < 0) {
-		free(i);
+	if (lib_chain_options(&o, &opts, &query, &e) < 0 || chain_open(&i->chain, path, &opts, &e) < 0 ||
+		(opts.write && lib_begin_changes(i, &e) < 0)) {
+		qsnap_close(i);
 		return lib_failed(error, &e);
 	}
 	*image = i;
@@ -107,8 +114,10 @@ int qsnap_open(qsnap_image **image, const char *path, const struct qsnap_open_op
 
 void qsnap_close(qsnap_image *image)
 {
+	struct error unsaid;
 	if (!image)
 		return;
+	(void)edited_close(&image->top, &unsaid);
 	walk_free(image->walk);
 	io_close(image->io);
 	chain_close(image->chain);
@@ -214,6 +223,8 @@ int qsnap_extent_at(qsnap_image *image, uint64_t start, uint64_t end, struct qsn
 		return lib_misused(error, "the range is not on the disk");
 	if (image->top_only && image->chain->layers[0].q && image->chain->layers[0].q->backing_name)
 		return lib_misused(error, "the image was opened without its backing file");
+	if (image->stale && lib_settle(image, &e) < 0)
+		return lib_failed(error, &e);
 	if (!image->walk && walk_new(&image->walk, image->chain, image->chain->count, WALK_FILE_HOLES, &e) < 0)
 		return lib_failed(error, &e);
 	if (walk_extent(image->walk, start, end, &x, &e) < 0)
@@ -235,6 +246,8 @@ int qsnap_read(qsnap_image *image, void *buffer, size_t length, uint64_t guest, 
 		return lib_misused(error, "the image was opened for looking only");
 	if (add_overflows(guest, length, &end) || end > image->chain->size)
 		return lib_misused(error, "the range is not on the disk");
+	if (image->top.ed)
+		return edit_read(image->top.ed, buffer, length, guest, &e) < 0 ? lib_failed(error, &e) : 0;
 	if (!image->io && chain_io(&image->io, image->chain, &e) < 0)
 		return lib_failed(error, &e);
 	if (length && io_read(image->io, buffer, length, guest, &e) < 0)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * libqsnap: disk images (qcow2 and raw, with their backing files) opened, looked at, read and converted.
+ * libqsnap: disk images (qcow2 and raw, with their backing files) opened, looked at, read, changed and converted.
  *
  * Errors: a function that can fail returns 0 on success and -1 on failure, and then fills the qsnap_error given, which may
  * be NULL. Nothing here prints, exits, or changes signals, the locale or the umask.
  *
- * Threads: a qsnap_image is for one thread at a time; any number of images may be used by as many threads. qsnap_convert makes
- * threads of its own and ends them before it returns.
+ * Threads: a qsnap_image is for one thread at a time; any number of images may be used by as many threads. qsnap_convert and what
+ * changes snapshots make threads of their own and end them before they return.
  *
  * Units are bytes. Offsets and lengths on the disk that a guest sees are "guest", places in files "host". Strings end with a
  * NUL; those given to a function are not kept. FORMAT.md, which is cited here, describes the format; it comes with the source.
@@ -68,7 +68,11 @@ enum qsnap_open_flags {
 	 * not confine the process: that is the caller's */
 	QSNAP_OPEN_UNTRUSTED = 4,
 	/* O_DIRECT, not through the page cache, where the file system can */
-	QSNAP_OPEN_DIRECT = 8
+	QSNAP_OPEN_DIRECT = 8,
+	/* to be changed: nobody else may have it open then (FORMAT.md §13). A raw image needs its format said, since a guest can write
+	 * what looks like another. With TOP_ONLY, for snapshots alone. Not with SHARED, nor with a snapshot. An image that was left
+	 * dirty is repaired first (FORMAT.md §12.1) */
+	QSNAP_OPEN_WRITE = 16
 };
 
 struct qsnap_open_options {
@@ -81,12 +85,13 @@ struct qsnap_open_options {
 	uint64_t max_virtual_size; /* refuse larger disks; 0: any */
 };
 
-/* Opens an image with its backing files for reading (FORMAT.md §10) and takes the locks that QEMU takes, for as long as it is
+/* Opens an image with its backing files (FORMAT.md §10), for reading unless the options say more, and takes the locks that QEMU takes, for as long as it is
  * open. `path` may also be "file:PATH" or "json:{...}", as backing files are named. `options` may be NULL. The image is the
  * caller's, who gives it back to qsnap_close; after a failure *image is NULL. */
 QSNAP_API int qsnap_open(qsnap_image **image, const char *path, const struct qsnap_open_options *options,
 	struct qsnap_error *error);
-/* Closes the files; strings that came from the image end with it. NULL is allowed. */
+/* Closes the files; strings that came from the image end with it. What was changed is written out, but nobody is told when that
+ * fails: qsnap_finish does. NULL is allowed. */
 QSNAP_API void qsnap_close(qsnap_image *image);
 /* After the last read of a snapshot: QSNAP_ERROR_CHANGED unless it is still there and was not rewritten meanwhile (FORMAT.md
  * §8.4). Of an image that was opened without one it says nothing: 0. */
@@ -125,7 +130,7 @@ QSNAP_API int qsnap_layer_info(const qsnap_image *image, unsigned layer, struct 
 
 struct qsnap_snapshot {
 	size_t size;            /* sizeof(struct qsnap_snapshot), set by the caller */
-	const char *id, *name;  /* live as long as the image */
+	const char *id, *name;  /* live as long as the image and until its snapshots change */
 	uint64_t disk_size;     /* of the disk when the snapshot was taken */
 	uint64_t vm_state_size; /* 0: of the disk alone */
 	uint64_t date_seconds;  /* since 1970 */
@@ -161,6 +166,73 @@ QSNAP_API int qsnap_extent_at(qsnap_image *image, uint64_t start, uint64_t end, 
 /* Reads guest bytes through the whole chain, zeros included. A range that is not wholly on the disk is QSNAP_ERROR_USAGE; length
  * 0 is allowed. After a failure the contents of `buffer` are undefined. */
 QSNAP_API int qsnap_read(qsnap_image *image, void *buffer, size_t length, uint64_t guest, struct qsnap_error *error);
+
+/* ---- changing: images opened with QSNAP_OPEN_WRITE, else QSNAP_ERROR_USAGE ----
+ *
+ * A crash at any moment leaves what was flushed, and of the rest the old or the new, and at worst some clusters of the file unused. After
+ * a failed write for want of space or memory the image can be used further; after a failure to write its tables or to
+ * flush, nothing more is written and all calls fail with QSNAP_ERROR_IO. Persistent bitmaps follow all changes. */
+
+/* A range that is not wholly on the disk is QSNAP_ERROR_USAGE; length 0 is allowed. */
+QSNAP_API int qsnap_write(qsnap_image *image, const void *buffer, size_t length, uint64_t guest,
+	struct qsnap_error *error);
+enum qsnap_zero_flags {
+	QSNAP_ZERO_UNMAP = 1 /* what the file has there may be given up; without it, it is kept for later writes */
+};
+/* The range reads as zeros from now on. */
+QSNAP_API int qsnap_zero(qsnap_image *image, uint64_t guest, uint64_t length, unsigned flags,
+	struct qsnap_error *error);
+/* Nobody needs the range any more: whole clusters are given up and read as zeros, or, in an image of version 2 with a backing file,
+ * stay; so does the rest of the range. */
+QSNAP_API int qsnap_discard(qsnap_image *image, uint64_t guest, uint64_t length, struct qsnap_error *error);
+/* When it returns, all that was done is on stable storage. */
+QSNAP_API int qsnap_flush(qsnap_image *image, struct qsnap_error *error);
+/* Ends the changes: flushes, and gives bitmaps back. Afterwards the image can be read only, until it is closed. Of an image that is
+ * not open for writing: 0. */
+QSNAP_API int qsnap_finish(qsnap_image *image, struct qsnap_error *error);
+
+enum qsnap_snapshot_flags {
+	QSNAP_SNAPSHOT_WIDEN = 1 /* refcounts that are too narrow are made wider first (FORMAT.md §7.3) */
+};
+struct qsnap_snapshot_options {
+	size_t size;    /* sizeof(struct qsnap_snapshot_options) */
+	unsigned flags; /* enum qsnap_snapshot_flags */
+	int threads;    /* as of qsnap_convert */
+};
+/* A snapshot of the disk as it is now, with the time that it is now; its number is the next (FORMAT.md §8.2). All three: `options`
+ * may be NULL; what makes it impossible is found before the first write (QSNAP_ERROR_LIMIT: a refcount would be too high,
+ * or there are too many); when it returns, it is on stable storage. */
+QSNAP_API int qsnap_snapshot_create(qsnap_image *image, const char *name, const struct qsnap_snapshot_options *options,
+	struct qsnap_error *error);
+/* The disk becomes what it was, its size included: by one write of one sector. `name`: name or id, refused when two fit. */
+QSNAP_API int qsnap_snapshot_apply(qsnap_image *image, const char *name, const struct qsnap_snapshot_options *options,
+	struct qsnap_error *error);
+QSNAP_API int qsnap_snapshot_delete(qsnap_image *image, const char *name, const struct qsnap_snapshot_options *options,
+	struct qsnap_error *error);
+
+/* ---- what differs between two states of one image ---- */
+
+enum qsnap_difference_kind {
+	QSNAP_DIFFERENCE_DATA,    /* the image itself holds what the later state shows */
+	QSNAP_DIFFERENCE_ZERO,    /* the later state reads as zeros */
+	QSNAP_DIFFERENCE_BACKING, /* the later state shows its backing file */
+	QSNAP_DIFFERENCE_GONE     /* beyond the end of the later state */
+};
+struct qsnap_difference {
+	size_t size;            /* sizeof(struct qsnap_difference), set by the caller */
+	uint64_t start, length; /* guest */
+	int kind;               /* enum qsnap_difference_kind, of the later state */
+	int added;              /* not 0: beyond the end of the earlier state */
+};
+typedef struct qsnap_diff qsnap_diff;
+/* The ranges that two states of the top layer do not surely share, from metadata alone: clusters that both have are the same, and
+ * different ones may be. `from` and `to` are names or ids of its snapshots; `from` NULL: its backing file; `to` NULL: the disk
+ * as it is. Until qsnap_diff_close the image stays open, is used by the same thread, and is not changed. */
+QSNAP_API int qsnap_diff_open(qsnap_diff **diff, qsnap_image *image, const char *from, const char *to,
+	struct qsnap_error *error);
+/* The next one, ascending: 1. 0: there is none left, and the snapshots were not changed meanwhile; else QSNAP_ERROR_CHANGED. */
+QSNAP_API int qsnap_diff_next(qsnap_diff *diff, struct qsnap_difference *difference, struct qsnap_error *error);
+QSNAP_API void qsnap_diff_close(qsnap_diff *diff); /* NULL is allowed */
 
 /* ---- converting ---- */
 
@@ -219,6 +291,9 @@ struct qsnap_convert_options {
 	/* Called on the caller's thread with a thing to know that is no failure; `text` lives until it returns. May be NULL. */
 	void (*warn)(void *context, const char *text);
 	struct qsnap_convert_result *result; /* filled when the call succeeds; NULL: not wanted */
+	/* name or id of a snapshot of the source that the file backing_name holds: only what differs from it is written (qcow2);
+	 * NULL: all */
+	const char *since;
 };
 /* Copies a disk into a new file, which appears under its name when it is whole; an existing regular file is replaced (mode and
  * owner kept), a block device overwritten. Its bytes depend on the source and the options, not on threads. `source` are

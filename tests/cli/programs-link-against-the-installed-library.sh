@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# The example of lib/example, compiled as a stranger would against what `make install` puts in place.
+# The examples of lib/example, compiled as a stranger would against what `make install` puts in place.
 # sanitizers: no
 . "$(dirname "$0")/lib.sh"
 command -v cc >/dev/null || { echo "there is no C compiler" && exit 77; }
@@ -15,6 +15,8 @@ ok "the example compiles" cc -Wall -Wextra -Werror -o shared "$example" $(pkg-co
 ok "... and with the static library" \
 	cc -o static "$example" $(pkg-config --cflags qsnap) "$TEST_TMP/inst/lib/libqsnap.a" \
 	$(pkg-config --static --libs-only-l qsnap | sed 's/-lqsnap//')
+# shellcheck disable=SC2046
+ok "the example that changes an image" cc -Wall -Wextra -Werror -o changes "$TREE/lib/example/changes.c" $(pkg-config --cflags --libs qsnap)
 printf '#include <qsnap.h>\nint main() { return qsnap_version()[0] == 0; }\n' >plus.cc
 if command -v c++ >/dev/null; then
 	# shellcheck disable=SC2046
@@ -32,6 +34,14 @@ ok "the example runs" ./shared top.qcow2
 same "... and finds the data" "$(cat out)" "65536 +4096: layer 1, 61"
 ok "... statically linked" ./static top.qcow2
 same "... with the same answer" "$(cat out)" "65536 +4096: layer 1, 61"
+
+cp top.qcow2 changed.qcow2
+ok "the other example runs" ./changes changed.qcow2
+same "... and tells what it changed" "$(cat out)" "65536 +65536 differ"
+ok "... takes it back" "$QSNAP" compare -q -f qcow2 -F qcow2 top.qcow2 changed.qcow2
+same "... and leaves its snapshot" "$("$QSNAP" snapshot -l changed.qcow2 | awk 'NR > 2 { print $2 }')" before
+ok "... all of it sound" "$QSNAP" check -q changed.qcow2
+fails 1 "it is told when somebody has the image" ./changes missing
 
 # Several layers, holes between: the walk shows what map shows.
 "$QSNAP" create -q -f qcow2 base.qcow2 8M
