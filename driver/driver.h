@@ -155,7 +155,7 @@ void driver_close(struct driver *d); /* NULL is allowed */
 /* ---- libvirt (driver/libvirt_*.c) ---- */
 
 /* `uri` NULL: what libvirt itself would take (LIBVIRT_DEFAULT_URI, its configuration). ERR_UNSUPPORTED when it was left out of
- * the build. */
+ * the build. From then on SIGPIPE is ignored in this process: libvirt writes to its socket even when nobody is there any more. */
 int driver_libvirt_open(struct driver **out, const char *uri, struct error *e);
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include <libvirt/virterror.h>
 #include <libxml/parser.h>
+#include <signal.h>
 #include <time.h>
 
 #include "driver/libvirt_internal.h"
@@ -220,6 +221,7 @@ int driver_libvirt_open(struct driver **out, const char *uri, struct error *e)
 {
 	*out = NULL;
 	virSetErrorFunc(NULL, say_nothing);
+	signal(SIGPIPE, SIG_IGN);
 	if (virInitialize() < 0)
 		return libvirt_fail(NULL, e);
 	xmlInitParser();
