@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rig does what the tests of running guests rely on, and the checker fails where it should; by virsh and qemu-img alone."""
 import os
+import shutil
 import signal
+import subprocess
 
 import records
 from guest import Guest
 from meter import Meter
 from report import Report, rig_for_test
-from rig import Rig, RigError, run
+from rig import Rig, RigError, run, wait_until
 
 report = Report()
 
@@ -132,6 +134,22 @@ def a_copy_goes_on(rig, pair):
             raise AssertionError("it writes")
 
 
+def another_rig(rig, guest):
+    other = Rig(rig.folder + "2")
+    with subprocess.Popen(["sleep", "1000"]) as user:
+        try:
+            other.up(keeper=lambda: user.pid)
+            assert other.virsh("list", "--all", "--name") == "" and guest.name in rig.virsh("list", "--all", "--name").split()
+            other.hold()
+            shutil.rmtree(other.path("run"))
+            os.unlink(other.path("namespaces"))
+            user.kill()
+            wait_until("the other rig is gone", lambda: not other.processes())
+        finally:
+            user.kill()
+            other.down()
+
+
 def main():
     with rig_for_test() as rig:
         guest = Guest(rig, "first", disks="qcow2,raw")
@@ -153,8 +171,8 @@ def main():
         the_meter(guest)
         kills(rig, guest)
         a_copy_goes_on(rig, pair)
-        with report.test("another rig stands beside it and knows nothing of it"), Rig(rig.folder + "2") as other:
-            assert other.virsh("list", "--all", "--name") == "" and guest.name in rig.virsh("list", "--all", "--name").split()
+        with report.test("another rig stands beside it, knows nothing of it, and ends when its user is killed"):
+            another_rig(rig, guest)
         pids = rig.processes()
     with report.test("nothing of it is left"):
         assert pids and not rig.processes() and not rig.libvirtd_pid()

@@ -111,6 +111,7 @@ class Rig:
         self.folder = os.path.realpath(folder)
         self.uri = f"qemu:///system?socket={self.folder}/run/libvirt-sock"
         self.keeper = None
+        self.spaces = None
         if len(self.folder) > 80:
             raise RigError(f"{self.folder}: too long a path for the sockets below it")
 
@@ -155,10 +156,14 @@ class Rig:
         # what libvirt finds out about QEMU takes it seconds; it looks itself whether that still holds
         if os.path.isdir(KNOWN):
             shutil.copytree(KNOWN, self.path("cache/qemu/capabilities"), dirs_exist_ok=True)
+        open(self.path("namespaces"), "a", encoding="ascii").close()
         if keeper:
-            self.keeper = subprocess.Popen([sys.executable, os.path.join(HERE, "rig"), "keep", self.folder, str(keeper())], start_new_session=True,
-                                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.keeper = subprocess.Popen([sys.executable, os.path.join(HERE, "rig"), "keep", self.folder, str(keeper())], cwd="/",
+                                           start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.start_libvirtd()
+        if self.keeper:
+            self.keeper.stdout.readline()  # it is there
+            self.keeper.stdout.close()
         return self
 
     def _mounted(self):
@@ -220,7 +225,17 @@ class Rig:
             name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
         except OSError:
             return False
-        return space in read(self.path("namespaces")).split() and name.startswith(("libvirt", "qemu-"))
+        return space in self._spaces() and name.startswith(("libvirt", "qemu-"))
+
+    def hold(self):
+        """From now on it is known which processes are the rig's even when somebody removes its files."""
+        self.spaces = open(self.path("namespaces"), encoding="ascii")
+
+    def _spaces(self):
+        if not self.spaces:
+            return read(self.path("namespaces")).split()
+        self.spaces.seek(0)
+        return self.spaces.read().split()
 
     def processes(self):
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and self.owns(int(name))]
