@@ -231,11 +231,11 @@ static void print_json_disk(struct json *j, const struct snapshot_args *a, const
 {
 	json_object_begin(j, NULL);
 	json_string(j, "target", d->target);
+	json_uint(j, "virtual-size", d->size);
 	if (a->take.to) {
 		if (d->path)
 			json_string(j, "path", d->path);
 		json_string(j, "format", image_format_name(a->take.create.format));
-		json_uint(j, "virtual-size", d->size);
 		json_uint(j, "bytes", d->bytes);
 	}
 	if (d->digest[0])

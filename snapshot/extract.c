@@ -16,6 +16,11 @@ static bool is_folder(const char *path)
 	return (len && path[len - 1] == '/') || (!stat(path, &st) && S_ISDIR(st.st_mode));
 }
 
+bool take_to_folder(const struct take *t)
+{
+	return t->opts->to && strcmp(t->opts->to, "-") != 0 && (t->part_count > 1 || is_folder(t->opts->to));
+}
+
 /* What `--to` means: NULL in *path for a stream. */
 static int image_path(const struct take *t, const struct part *p, char **path, struct error *e)
 {
@@ -24,11 +29,34 @@ static int image_path(const struct take *t, const struct part *p, char **path, s
 	*path = NULL;
 	if (strcmp(to, "-") == 0)
 		return 0;
-	if (t->part_count > 1 || is_folder(to))
+	if (take_to_folder(t))
 		*path = mem_printf(e, "%s/%s.%s", to, p->disk->target, image_format_name(t->opts->create.format));
 	else
 		*path = mem_strdup(to, e);
 	return *path ? 0 : -1;
+}
+
+int take_targets(struct take *t, struct error *e)
+{
+	const char *to = t->opts->to;
+	struct stat st;
+
+	if (!to)
+		return 0;
+	if (t->part_count > 1 && strcmp(to, "-") == 0)
+		return err_set(e, ERR_USAGE, "%u disks cannot go to one stream", t->part_count);
+	if (take_to_folder(t) && !stat(to, &st) && !S_ISDIR(st.st_mode))
+		return err_set(e, ERR_USAGE, "%s is a file, and %u disk%s must go to a folder", to, t->part_count,
+			t->part_count == 1 ? "" : "s");
+	for (unsigned i = 0; i < t->part_count; i++) {
+		char **path = &t->out->disks[i].path;
+
+		if (image_path(t, &t->parts[i], path, e))
+			return -1;
+		if (*path && !lstat(*path, &st))
+			return err_set(e, ERR_USAGE, "%s exists already", *path);
+	}
+	return 0;
 }
 
 /* order: no image is there, its trace, the image. */
@@ -68,16 +96,10 @@ int take_extract(struct take *t, struct error *e)
 {
 	if (!t->opts->to)
 		return 0;
-	if (t->part_count > 1 && (mkdir(t->opts->to, 0777) && errno != EEXIST))
+	if (take_to_folder(t) && mkdir(t->opts->to, 0777) && errno != EEXIST)
 		return err_sys(e, errno, "%s", t->opts->to);
 	for (unsigned i = 0; i < t->part_count; i++)
-		if (image_path(t, &t->parts[i], &t->out->disks[i].path, e) ||
-			extract(t, &t->parts[i], &t->out->disks[i], e))
+		if (extract(t, &t->parts[i], &t->out->disks[i], e))
 			return -1;
 	return 0;
-}
-
-bool take_to_folder(const struct take *t)
-{
-	return t->opts->to && strcmp(t->opts->to, "-") != 0 && is_folder(t->opts->to);
 }

@@ -130,7 +130,8 @@ int take_cold_start(struct take *t, struct error *e);
 int take_live(struct take *t, struct error *e);
 int take_internal(struct take *t, struct error *e);
 int take_overlay(struct take *t, struct error *e);
-/* Images out of the parts (snapshot/extract.c). */
+/* Where the images go, before the first step; then images out of the parts (snapshot/extract.c). */
+int take_targets(struct take *t, struct error *e);
 int take_extract(struct take *t, struct error *e);
 bool take_to_folder(const struct take *t);
 /* DIR/manifest.json, when the images went to a folder (snapshot/manifest.c). */

@@ -111,9 +111,7 @@ static int begin(struct take *t, struct error *e)
 	if (t->vm->driver->ops->look(t->vm->driver, t->vm->domain.uuid, &t->domain, e) || take_scope(t, e) ||
 		choose_name(t, e))
 		return -1;
-	if (t->part_count > 1 && o->to && strcmp(o->to, "-") == 0)
-		return err_set(e, ERR_USAGE, "%u disks cannot go to one stream", t->part_count);
-	return look_at_disks(t, e) || take_choose(t, e) || take_space(t, e) ? -1 : 0;
+	return look_at_disks(t, e) || take_targets(t, e) || take_choose(t, e) || take_space(t, e) ? -1 : 0;
 }
 
 static int freeze_state(struct take *t, struct error *e)
