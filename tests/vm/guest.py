@@ -17,8 +17,8 @@ import xml.sax.saxutils
 
 from rig import PARTS, RigError, end_process, read, run, wait_until
 
-DEFAULTS = {"disks": "qcow2,qcow2", "images": "", "place": "", "size": "", "cache": "none", "discard": "", "iothread": "", "vcpus": "1", "memory": "128",
-            "agent": "yes", "writer": "on", "rate": "60", "mount": "yes", "trim": ""}
+DEFAULTS = {"disks": "qcow2,qcow2", "images": "", "place": "", "size": "", "cache": "none", "discard": "", "iothread": "",
+            "vcpus": "1", "memory": "128", "agent": "yes", "writer": "on", "rate": "60", "mount": "yes", "trim": ""}
 
 DOMAIN = """<domain type='qemu'>
   <name>{name}</name>
