@@ -5,6 +5,7 @@
 #include "cli/vm.h"
 
 #include <getopt.h>
+#include <poll.h>
 #include <unistd.h>
 
 /* ---- options ---- */
@@ -65,6 +66,20 @@ static char *find_state_dir(const struct cli *c, struct error *e)
 
 /* ---- what is told ---- */
 
+/* A reader that has stopped reading must not hold a guest that is suspended or frozen just now: what nobody takes within a
+ * second, and from then on at once, is not told. */
+static bool can_tell(struct cli_vm *v)
+{
+	struct pollfd fds[] = {{.fd = STDERR_FILENO, .events = POLLOUT}, {.fd = STDOUT_FILENO, .events = POLLOUT}};
+	const nfds_t count = v->on_step ? 2 : 1;
+	bool ready = true;
+
+	for (nfds_t i = 0; i < count; i++)
+		ready &= poll(&fds[i], 1, v->deaf ? 0 : 1000) > 0;
+	v->deaf = !ready;
+	return ready;
+}
+
 /* `key` and `text` NULL: none. */
 static void tell_event(const struct cli_vm *v, const char *event, const char *key, const char *text)
 {
@@ -82,6 +97,8 @@ static void tell_step(void *ctx, const char *step, const char *disk)
 {
 	struct cli_vm *v = ctx;
 
+	if (!can_tell(v))
+		return;
 	cli_progress_step(&v->progress, step, disk);
 	if (v->on_step)
 		v->on_step(v, step, disk, NULL);
@@ -91,6 +108,8 @@ static void tell_note(void *ctx, const char *text)
 {
 	struct cli_vm *v = ctx;
 
+	if (!can_tell(v))
+		return;
 	if (v->progress_kind == CLI_PROGRESS_JSON)
 		tell_event(v, "note", "text", text);
 	cli_progress_break(&v->progress);
@@ -104,6 +123,8 @@ static void tell_call(void *ctx, const char *call)
 {
 	struct cli_vm *v = ctx;
 
+	if (!can_tell(v))
+		return;
 	if (v->progress_kind == CLI_PROGRESS_JSON) {
 		tell_event(v, "call", "call", call);
 	} else {

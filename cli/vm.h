@@ -31,6 +31,7 @@ struct cli_vm {
 
 	char *state_dir;
 	struct cli_progress progress;
+	bool deaf; /* the last time nobody took what was told */
 	struct driver *driver;
 	struct vm *vm;
 	const char *domain; /* name, as far as it is known */

@@ -16,11 +16,11 @@ static const char *sentence(const char *step)
 		{"attach", "attaching the host's device again"},
 		{"commit", "committing the overlay back into the disk"},
 		{"delete", "deleting the internal snapshot"},
+		{"end", "ending the block copy"},
 		{"forget", "removing libvirt's record of the snapshot"},
-		{"remove", "removing the file"},
+		{"remove", "removing a file that was half made or for the time being"},
 		{"resume", "letting the guest run on"},
 		{"start", "starting the guest again"},
-		{"stop", "ending the block copy"},
 		{"thaw", "thawing the guest's file systems"},
 	};
 	for (size_t i = 0; i < sizeof sentences / sizeof *sentences; i++)

@@ -49,6 +49,9 @@ static int remove_file(const struct vm *vm, const char *path, struct error *e)
 				return err_set(e, ERR_CHANGED, "%s: disk %s of domain '%s' uses it", path, d->target,
 					vm->domain.name);
 	}
+	if (access(path, F_OK) && errno == ENOENT)
+		return 0;
+	vm_step(vm, "remove", NULL);
 	return unlink(path) && errno != ENOENT ? err_sys(e, errno, "%s", path) : 0;
 }
 
@@ -63,6 +66,7 @@ int undo_copy(struct vm *vm, const struct trace *t, struct error *e)
 
 	if (!d || !d->copy_to || !disk_same_file(d->copy_to, t->path))
 		return 0;
+	vm_step(vm, "end", t->target);
 	return vm->driver->ops->end_job(vm->driver, vm->domain.uuid, t->target, false, e);
 }
 

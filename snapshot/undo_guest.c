@@ -93,5 +93,8 @@ int undo_record(struct vm *vm, const struct trace *t, struct error *e)
 	for (unsigned i = 0; i < count; i++)
 		there = there || strcmp(records[i].name, t->name) == 0;
 	driver_records_free(records, count);
-	return there ? vm->driver->ops->forget_record(vm->driver, vm->domain.uuid, t->name, e) : 0;
+	if (!there)
+		return 0;
+	vm_step(vm, "forget", NULL);
+	return vm->driver->ops->forget_record(vm->driver, vm->domain.uuid, t->name, e);
 }
