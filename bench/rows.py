@@ -19,6 +19,9 @@ class Job:
     once: tuple = field(default_factory=tuple)
     changes: tuple = ()  # files of the chain that the commands change, the top first: copied anew before each run
     shows: int | None = None  # which of these must then read as the top did
+    like: int | None = None  # the changed file must then read as this one of the source's
+    stdin: int | None = None  # this one of the source's files is what the commands read
+    peer: str = "qemu-img"  # qemu-io: the program of the same package
     beside: dict = field(default_factory=dict)  # label -> arguments for build/bench-tables, which reads tables and no more
 
 
@@ -62,6 +65,12 @@ def snapshot(action, source):
     return Job(f"snapshot {action}", source, "disk", {"": arguments}, {"": arguments}, "qcow2", rounds=5, changes=(0,))
 
 
+def writes(key, source, place, **more):
+    """The source: an image, the same after the commands, the commands."""
+    return Job(key, source, place, {"": ["io", "-f", "qcow2", "SRC"]}, {"": ["-t", "writeback", "-f", "qcow2", "SRC"]}, "qcow2", changes=(0,),
+               like=1, stdin=2, peer="qemu-io", **more)
+
+
 DIRECT = ("-t", "none", "-T", "none")
 JOBS = [
     convert("zlib-raw", "zlib", "tmpfs", "raw"),
@@ -82,6 +91,7 @@ JOBS = [
     Job("diff", "states", "disk", {"": ["diff", "--from", "s1", "--to", "s2", "--json", "SRC"]}, {},
         beside={"plain reading": ["SRC", "s1", "s2"]}, rounds=7),
     snapshot("-c", "large"), snapshot("-a", "saved"), snapshot("-d", "saved"),
+    writes("write", "written", "tmpfs"), writes("write-large", "written_large", "disk"),
     in_place("rebase", "chain64", ["rebase", "-f", "qcow2", "-b", "BASE", "-F", "qcow2", "SRC"], 0),
     in_place("commit", "chain64", ["commit", "-f", "qcow2", "-b", "BASE", "SRC"], 1),
     Job("huge", "huge", "disk", {"": ["convert", "-f", "qcow2", "-O", "qcow2", "SRC", "OUT"]},
@@ -133,6 +143,8 @@ TARGETS = [
     Target("`snapshot -c` of it, ext4", "snapshot -c", 15, rss=64 * MIB),
     Target("`snapshot -a` of it", "snapshot -a", 15, rss=64 * MIB),
     Target("`snapshot -d` of it", "snapshot -d", 15, rss=64 * MIB),
+    Target("20000 random writes of 4 KiB into 8 GiB with a snapshot, flush, tmpfs", "write", 1, rss=64 * MIB),
+    Target("2000 of them into 1 TiB with a snapshot, ext4", "write-large", 1, rss=64 * MIB),
     Target("`rebase` of a 64-deep chain onto its base, tmpfs", "rebase", 3),
     Target("`commit` of a 64-deep chain into its base, tmpfs", "commit", 3),
     Target("8 TiB, fragmented → qcow2 (memory)", "huge", 0, rss=256 * MIB),
@@ -152,7 +164,7 @@ def peers_of(target, contenders):
     found = {}
     for label, result in contenders.items():
         words = label.split(" ", 2)
-        if words[0] == "qemu-img" and " ".join(words[2:]) == target.peer and not result["wrong"]:
+        if words[0] in ("qemu-img", "qemu-io") and " ".join(words[2:]) == target.peer and not result["wrong"]:
             found[label] = result
     return found
 
@@ -186,7 +198,7 @@ def line(target, results):
     if ours["wrong"]:
         misses.append("failed: " + ours["wrong"])
     size = f"{ours['size'] / best['size']:.3f}" if ours.get("size") and best.get("size") and not target.against else ""
-    return [target.title, seconds(ours["seconds"]), f"{seconds(best['seconds'])} ({name.replace('qemu-img ', '')})", f"{ratio:.2f}×",
+    return [target.title, seconds(ours["seconds"]), f"{seconds(best['seconds'])} ({name.removeprefix('qemu-img ')})", f"{ratio:.2f}×",
             f"{ours['cpu']:.2f} / {best['cpu']:.2f} s", f"{ours['rss'] / MIB:.0f} / {best['rss'] / MIB:.0f} MiB", size,
             ", ".join(wants), "yes" if not misses else "**no**: " + ", ".join(misses)]
 

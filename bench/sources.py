@@ -260,6 +260,33 @@ class Cache:
             run(self.qemu_img, "snapshot", "-c", "s", temporary)
         return [self.once("saved.qcow2", make)]
 
+    def make_written(self):
+        def make(temporary):
+            run("cp", "--sparse=always", self.make_plain()[0], temporary)
+            run(self.qemu_img, "snapshot", "-c", "s", temporary)
+        return self.after_writes(self.once("plain-saved.qcow2", make), self.plan.virtual, 20000)
+
+    def make_written_large(self):
+        return self.after_writes(self.make_saved()[0], self.plan.large, 2000)
+
+    def after_writes(self, image, size, count):
+        """The image, what it is after random writes of 4 KiB, and these as commands for qemu-io."""
+        rng = random.Random(12)
+
+        def make_commands(temporary):
+            with open(temporary, "w", encoding="ascii") as out:
+                out.writelines(f"write -q -P {rng.randrange(1, 256)} {rng.randrange(size // 4096) * 4096} 4096\n" for _ in range(count))
+                out.write("flush\n")
+        stem = image.removesuffix(".qcow2")
+        commands = self.once(os.path.basename(stem) + ".commands", make_commands, sound=False)
+
+        def make(temporary):
+            run("cp", "--sparse=always", image, temporary)
+            with open(commands, "rb") as lines:
+                qemu_io = os.path.join(os.path.dirname(self.qemu_img), "qemu-io")
+                subprocess.run([qemu_io, "-t", "unsafe", "-f", "qcow2", temporary], stdin=lines, stdout=subprocess.DEVNULL, check=True)
+        return [image, self.once(os.path.basename(stem) + "-written.qcow2", make), commands]
+
     def make_states(self):
         """The same with two snapshots, between which one cluster in a hundred was written to."""
         def make(temporary):
