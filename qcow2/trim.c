@@ -10,6 +10,8 @@
 #include "qcow2/check_internal.h"
 #include "qcow2/internal.h"
 
+enum { DEVICE_BLOCK = 4096 }; /* what devices give back is whole ones */
+
 struct trim {
 	struct check c; /* its counts are those of the references */
 	struct check_opts opts;
@@ -109,6 +111,10 @@ static int punch_run(struct trim *t, uint64_t host, uint64_t end, struct error *
 {
 	struct io *file = t->c.file;
 	struct extent x;
+	if (file->caps & IO_IS_DEVICE) {
+		host = align_up(host, DEVICE_BLOCK);
+		end = align_down(end, DEVICE_BLOCK);
+	}
 	for (; host < end; host = x.start + x.len) {
 		if (io_extent(file, host, end - host, &x, e) < 0)
 			return -1;

@@ -121,6 +121,32 @@ mv elsewhere outside.raw
 ok "... the metadata are sound" "$QSNAP" check split.qcow2
 same "... and it reads the same" "$("$QSNAP" io -f qcow2 -c 'read -P 5 0 1M' split.qcow2 | grep -c 'erification failed')" 0
 
+# a block device keeps its length; what is free of it goes back to what is below
+truncate -s 80M below
+if [ "$(id -u)" = 0 ] && loop=$(losetup -f --show below 2>/dev/null); then
+	trap 'losetup -d $loop' EXIT
+	dd if=sound of="$loop" bs=1M conv=notrunc,fsync status=none
+	for ((i = 0; i < clusters; i++)); do
+		[ "$(get_count sound $i)" != 0 ] || head -c 65536 "$QSNAP" | dd of="$loop" bs=65536 seek=$i conv=notrunc status=none
+	done
+	head -c 3000000 "$QSNAP" | dd of="$loop" bs=65536 seek=$((70 * 16)) conv=notrunc,fsync status=none
+	was=$(blocks below)
+	run "$QSNAP" trim --output=json -f qcow2 "$loop"
+	if grep -q 'takes no parts of it back' err; then
+		skip "trim on a device" "loop devices of this kernel cannot punch"
+	else
+		same "a device" "$status" 0
+		same "... is not cut" "$(number bytes-truncated) $(blockdev --getsize64 "$loop")" "0 83886080"
+		same "... gives back what is free" "$(($(number bytes-punched) > 3000000 && was - $(blocks below) > 3000000 / 512))" 1
+		ok "... and holds the same disk" "$QSNAP" compare -q -f qcow2 -F raw "$loop" sound.raw
+		ok "... the same snapshot" "$QSNAP" convert -f qcow2 -l first -O raw "$loop" first.got
+		ok "... byte for byte" cmp first.got first.raw
+		ok "... and is sound" "$QSNAP" check -q -f qcow2 "$loop"
+	fi
+else
+	skip "trim on a device" "no loop device here"
+fi
+
 # killed at some moment, again and again
 for n in $(seq 20); do
 	cp wasteful image
