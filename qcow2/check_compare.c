@@ -202,18 +202,5 @@ static int apply(struct check_job *j, struct error *e)
 
 int check_compare(struct check *c, struct error *e)
 {
-	/* Whole pages, so that no two jobs touch one. */
-	uint64_t step = align_down(((uint64_t)CHECK_WINDOW_BYTES * 8) >> c->g->refcount_order, COUNTS_PAGE);
-	step = min_u64(step, CHECK_WINDOW_BYTES / 2);
-	for (uint64_t i = 0; i < c->counts.clusters; i += step) {
-		struct check_job *j = job_next(c, e);
-		if (!j)
-			return -1;
-		j->work = compare;
-		j->commit = apply;
-		j->first = i;
-		j->end = min_u64(i + step, c->counts.clusters);
-		job_submit(j);
-	}
-	return jobs_drain(c, e);
+	return jobs_over_counts(c, c->counts.clusters, compare, apply, e);
 }

@@ -125,6 +125,10 @@ struct check_job *job_next(struct check *c, struct error *e);
 void job_submit(struct check_job *j);
 /* Commits all that is under way. */
 int jobs_drain(struct check *c, struct error *e);
+/* Jobs for the refcounts of clusters [0, clusters), as many as a window holds each; in whole pages of counts, so that no two jobs touch
+ * one. */
+int jobs_over_counts(struct check *c, uint64_t clusters, int (*work)(struct check_job *, struct error *),
+	int (*commit_job)(struct check_job *, struct error *), struct error *e);
 int job_note(struct check_job *j, uint32_t code, uint64_t a, uint64_t b, uint32_t entry, struct error *e);
 
 /* ---- what a repair remembers (qcow2/repair*.c, FORMAT.md §12.5) ---- */

@@ -28,7 +28,7 @@ struct check_job *job_next(struct check *c, struct error *e)
 	}
 	j->check = c;
 	j->event_count = j->table_count = 0;
-	j->allocated = j->fragmented = j->compressed = j->highest = 0;
+	j->allocated = j->fragmented = j->compressed = j->highest = j->peak = 0;
 	j->not_copied = j->failed = false;
 	return j;
 }
@@ -46,6 +46,24 @@ int jobs_drain(struct check *c, struct error *e)
 		if (commit(c, j, e) < 0)
 			return -1;
 	return 0;
+}
+
+int jobs_over_counts(struct check *c, uint64_t clusters, int (*work)(struct check_job *, struct error *),
+	int (*commit_job)(struct check_job *, struct error *), struct error *e)
+{
+	uint64_t step = align_down(((uint64_t)CHECK_WINDOW_BYTES * 8) >> c->g->refcount_order, COUNTS_PAGE);
+	step = min_u64(step, CHECK_WINDOW_BYTES / 2);
+	for (uint64_t i = 0; i < clusters; i += step) {
+		struct check_job *j = job_next(c, e);
+		if (!j)
+			return -1;
+		j->work = work;
+		j->commit = commit_job;
+		j->first = i;
+		j->end = min_u64(i + step, clusters);
+		job_submit(j);
+	}
+	return jobs_drain(c, e);
 }
 
 int job_note(struct check_job *j, uint32_t code, uint64_t a, uint64_t b, uint32_t entry, struct error *e)

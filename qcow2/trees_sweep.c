@@ -200,9 +200,7 @@ static int commit(struct check_job *j, struct error *e)
 
 static int sweep(struct trees *t, enum sweep what, const struct counts *up, const struct counts *down, struct error *e)
 {
-	uint64_t step = align_down(((uint64_t)CHECK_WINDOW_BYTES * 8) >> t->c.g->refcount_order, COUNTS_PAGE);
 	uint64_t clusters = what == LOWER ? t->ones.clusters : 0;
-	step = min_u64(step, CHECK_WINDOW_BYTES / 2);
 	clusters = max_u64(clusters, up ? up->clusters : 0);
 	clusters = max_u64(clusters, down ? down->clusters : 0);
 	t->sweep = what;
@@ -211,18 +209,7 @@ static int sweep(struct trees *t, enum sweep what, const struct counts *up, cons
 	t->peak = 0;
 	t->first_free = NOWHERE;
 	t->result = (struct check_result){0};
-	for (uint64_t i = 0; i < clusters; i += step) {
-		struct check_job *j = job_next(&t->c, e);
-		if (!j)
-			return -1;
-		j->work = sweep_window;
-		j->commit = commit;
-		j->peak = 0;
-		j->first = i;
-		j->end = min_u64(i + step, clusters);
-		job_submit(j);
-	}
-	return jobs_drain(&t->c, e);
+	return jobs_over_counts(&t->c, clusters, sweep_window, commit, e);
 }
 
 int trees_try(struct trees *t, const struct counts *up, const struct counts *down, struct sweep_result *out,
