@@ -49,9 +49,6 @@ struct job {
 	unsigned piece_count;
 	uint64_t read_bytes, passed_bytes;
 	unsigned salvaged;
-	struct io_block block; /* where `buf` is when in_block */
-	bool in_block;
-	bool placed; /* the bytes are in the target already */
 	bool failed;
 	struct error err;
 };
@@ -71,7 +68,6 @@ struct plan {
 	uint64_t total; /* bytes */
 	uint64_t unit;  /* jobs begin and end at its multiples: the target's cluster, or 4 KiB */
 	uint64_t job_bytes;
-	struct io *blocks;      /* a raw target that gives blocks as memory: some jobs are such a block; NULL: none */
 	unsigned backing_depth; /* -B: layers from here on are the target's backing file; UINT32_MAX: it has none */
 	unsigned
 		absent_depth; /* -B: what no layer has down to here is left to it; zeros of a short layer above are not */
@@ -90,11 +86,6 @@ struct plan {
 	uint64_t lost, lost_to; /* bytes behind such metadata; how far they are counted */
 };
 
-/* The longest job there will be. */
-static inline uint64_t plan_job_room(const struct plan *p)
-{
-	return p->blocks ? max_u64(p->job_bytes, IO_BLOCK) : p->job_bytes;
-}
 /* 1: *job describes the next range; 0: all planned; -1: metadata cannot be read. */
 int plan_next(struct plan *p, struct job *job, struct error *e);
 /* Treats the extent as "left to the backing file" (convert -B). */
@@ -127,13 +118,6 @@ void work_free(struct work *w);
 /* pool_work_fn's body: never fails itself, the job does. */
 void work_run(struct work *w, struct job *job, unsigned worker);
 
-/* ---- jobs that are a block of the target (convert/block.c) ---- */
-
-/* Before reading: job->buf becomes the target's memory if that can be had. */
-void block_begin(struct io *target, struct job *job);
-/* After it. `read`: the job's pieces are there. What is not placed then has its bytes in job->own_buf. */
-int block_end(struct io *target, struct job *job, bool read, struct error *e);
-
 /* ---- the sink: where committed jobs go (convert/sink_raw.c, sink_qcow2.c) ---- */
 
 struct sink_ops {
@@ -153,10 +137,12 @@ struct sink {
 };
 
 /* Writes into the page cache of one file exclude each other in the kernel, where the one that waits burns its processor. So the
- * planner's thread writes such files alone, and workers read meanwhile. Devices and O_DIRECT take writes from all. */
-static inline bool sink_one_writer(const struct io *io)
+ * planner's thread writes such files alone, and workers read meanwhile. Devices and O_DIRECT take writes from all, as do new files
+ * on tmpfs: whole pages where none are yet. */
+static inline bool sink_one_writer(const struct io *io, const struct convert_opts *o)
 {
-	return !(io->caps & (IO_DIRECT | IO_IS_DEVICE));
+	bool fills = io->caps & IO_FILLS && !o->compress && o->create.prealloc == PREALLOC_OFF;
+	return !fills && !(io->caps & (IO_DIRECT | IO_IS_DEVICE));
 }
 
 /* Raw bytes at their guest offset. `ordered`: ascending (a stream); gaps become zeros by themselves. `zeros_needed`: the target

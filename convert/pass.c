@@ -26,7 +26,7 @@ int pass_raw(struct conversion *c, struct io *io, bool ordered, struct error *e)
 {
 	const struct convert_opts *o = c->opts;
 	struct raw_sink_opts so = {.ordered = ordered,
-		.one_writer = ordered || sink_one_writer(io),
+		.one_writer = ordered || sink_one_writer(io, o),
 		.zeros_needed = !c->new_file && !o->target_is_zero,
 		.copy_range = o->copy_range,
 		.set_size = !(io->caps & IO_IS_DEVICE)};
@@ -36,11 +36,8 @@ int pass_raw(struct conversion *c, struct io *io, bool ordered, struct error *e)
 			(unsigned long long)io->size, (unsigned long long)c->plan.total);
 	if (!ordered && c->create.prealloc == PREALLOC_FALLOC && io_file_reserve(io, 0, c->plan.total, e) < 0)
 		return -1;
-	if (io->caps & IO_BLOCKS && c->create.prealloc != PREALLOC_FALLOC) {
-		c->plan.blocks = io;
-		if (io_truncate(io, c->plan.total, e) < 0)
-			return -1;
-	}
+	if (io->caps & IO_FILLS && io_truncate(io, c->plan.total, e) < 0)
+		return -1;
 	if (sink_raw_new(&sink, io, &so, e) < 0)
 		return -1;
 	int r = pass_run(c, sink, 0, c->plan.total, e);
@@ -72,7 +69,7 @@ int pass_qcow2(struct conversion *c, const struct qcow2_pass *p, struct error *e
 	struct qcow2_sink_opts so = {.data = p->data ? p->data : p->file,
 		.cluster_size = c->create.cluster_size,
 		.ordered = p->ordered,
-		.one_writer = sink_one_writer(p->data ? p->data : p->file),
+		.one_writer = sink_one_writer(p->data ? p->data : p->file, c->opts),
 		.layout_only = p->layout_only,
 		.external_data = p->data != NULL,
 		.copy_range = c->opts->copy_range,

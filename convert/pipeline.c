@@ -46,7 +46,7 @@ static void free_jobs(struct pipeline *p)
 static int new_job(struct pipeline *p, struct job *j, struct error *e)
 {
 	const struct work *w = p->work;
-	uint64_t bytes = plan_job_room(w->plan);
+	uint64_t bytes = w->plan->job_bytes;
 	j->work = p->work;
 	j->extent_room = (unsigned)(bytes / 256 + 4);
 	j->extents = malloc(j->extent_room * sizeof *j->extents);
@@ -72,7 +72,7 @@ static int start(struct pipeline *p, unsigned threads, struct error *e)
 {
 	/* a job is read, waits for its turn, and may be written: enough of them that no thread waits for another, but for many
 	 * threads with large jobs no more than one each and two more */
-	unsigned wanted = 4 * threads + 2, room = (unsigned)(ring_bytes / plan_job_room(p->work->plan));
+	unsigned wanted = 4 * threads + 2, room = (unsigned)(ring_bytes / p->work->plan->job_bytes);
 	p->job_count = threads ? max_u64(min_u64(wanted, room), threads + 2) : 1;
 	p->jobs = mem_calloc(p->job_count, sizeof *p->jobs, "jobs", e);
 	p->idle = mem_calloc(p->job_count, sizeof *p->idle, "jobs", e);

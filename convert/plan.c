@@ -106,19 +106,10 @@ static uint64_t skip_span(const struct plan *p, const struct extent *x)
 	return x->start + x->len == p->total ? x->len : x->len - x->len % p->unit;
 }
 
-/* A whole block where that is worth a try; else not beyond where one begins. */
-static uint64_t job_length(struct plan *p, uint64_t guest)
-{
-	if (!p->blocks)
-		return p->job_bytes;
-	uint64_t left = IO_BLOCK - guest % IO_BLOCK;
-	return left == IO_BLOCK && io_block_due(p->blocks) ? left : min_u64(left, p->job_bytes);
-}
-
 /* Collects extents until the job is full or a long run that is better off alone begins at one of its units. */
 static int plan_data(struct plan *p, struct job *job, struct error *e)
 {
-	uint64_t end = min_u64(job->guest + job_length(p, job->guest), p->total), pos = job->guest;
+	uint64_t end = min_u64(job->guest + p->job_bytes, p->total), pos = job->guest;
 	while (pos < end) {
 		struct extent x;
 		/* looks past the job's end, so that a long run is seen as one */
@@ -130,8 +121,7 @@ static int plan_data(struct plan *p, struct job *job, struct error *e)
 			break;
 		if (job->extent_count == job->extent_room)
 			return err_set(e, ERR_LIMIT, "more than %u extents within %llu bytes at guest offset 0x%llx",
-				job->extent_room, (unsigned long long)(end - job->guest),
-				(unsigned long long)job->guest);
+				job->extent_room, (unsigned long long)p->job_bytes, (unsigned long long)job->guest);
 		x.len = min_u64(x.len, end - pos);
 		job->extents[job->extent_count++] = x;
 		pos += x.len;

@@ -7,6 +7,8 @@
  */
 #include "convert/internal.h"
 
+static const uint64_t grow_bytes = 256 << 20;
+
 struct qcow2_sink {
 	struct sink base;
 	struct writer *writer;
@@ -93,6 +95,19 @@ static int note_places(struct qcow2_sink *s, const struct job *job, struct error
 	return 0;
 }
 
+/* Pages can be filled inside the file only. It grows in large steps, because for each of them all writers are waited for; the
+ * writer sets the true length at the end. */
+static int grow(struct qcow2_sink *s, const struct job *job, struct error *e)
+{
+	uint64_t end = 0;
+	for (unsigned i = 0; i < job->piece_count; i++)
+		if (job->pieces[i].kind == PIECE_DATA)
+			end = job->pieces[i].host + job->pieces[i].size;
+	if (!(s->data->caps & IO_FILLS) || end <= s->data->size)
+		return 0;
+	return io_truncate(s->data, end + grow_bytes, e);
+}
+
 static int commit_data(struct qcow2_sink *s, struct job *job, struct error *e)
 {
 	int bytes = 0;
@@ -108,7 +123,9 @@ static int commit_data(struct qcow2_sink *s, struct job *job, struct error *e)
 		return -1;
 	if (s->ordered || !bytes)
 		return 0;
-	return s->one_writer ? write_pieces(s, job->pieces, job->piece_count, e) : 1;
+	if (s->one_writer)
+		return write_pieces(s, job->pieces, job->piece_count, e);
+	return grow(s, job, e) < 0 ? -1 : 1;
 }
 
 static int commit_clone(struct qcow2_sink *s, struct job *job, struct error *e)

@@ -62,9 +62,7 @@ static int raw_commit(struct sink *base, struct job *job, struct error *e)
 		return raw_clone(s, job, e);
 	if (job->kind == JOB_SKIP)
 		return job->skip_as == PIECE_ZERO ? raw_zero(s, job->guest, job->len, e) : 0;
-	if (job->placed)
-		base->written += job->len;
-	return s->opts.one_writer && !job->placed ? raw_write_pieces(s, job, e) : 0;
+	return s->opts.one_writer ? raw_write_pieces(s, job, e) : 0;
 }
 
 static int raw_finish(struct sink *base, uint64_t total, struct error *e)

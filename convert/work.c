@@ -32,7 +32,7 @@ int work_init(struct work *w, unsigned threads, struct error *e)
 		struct worker *k = &w->workers[i];
 		if (reader_new(&k->reader, e) < 0)
 			return -1;
-		k->buf = mem_alloc_pages(plan_job_room(w->plan) + w->cluster_size, "job buffer", e);
+		k->buf = mem_alloc_pages(w->plan->job_bytes + w->cluster_size, "job buffer", e);
 		if (!k->buf)
 			return -1;
 		if (!w->compress)
@@ -270,30 +270,20 @@ static void split_job(struct work *w, struct job *job)
 		fill_short_gaps(w, job);
 }
 
-static int read_pieces(struct work *w, struct worker *k, struct job *job, struct error *e)
-{
-	if (!w->layout_only && read_extents(w, k, job, e) < 0)
-		return -1;
-	if (w->cluster_size && !w->layout_only) /* the last cluster of the disk is stored whole */
-		memset(job->buf + job->len, 0, align_up(job->len, w->cluster_size) - job->len);
-	split_job(w, job);
-	return 0;
-}
-
 static int read_job(struct work *w, struct worker *k, struct job *job, struct error *e)
 {
 	job->piece_count = 0;
 	job->read_bytes = job->passed_bytes = 0;
 	job->salvaged = 0;
-	job->in_block = job->placed = false;
-	job->buf = w->sink->ops->place ? k->buf : job->own_buf;
+	if (w->sink->ops->place)
+		job->buf = k->buf;
 	if (w->compress)
 		return compress_job(w, k, job, e);
-	if (w->plan->blocks)
-		block_begin(w->plan->blocks, job);
-	int r = read_pieces(w, k, job, e);
-	if (block_end(w->plan->blocks, job, r == 0, e) < 0 || r < 0)
+	if (!w->layout_only && read_extents(w, k, job, e) < 0)
 		return -1;
+	if (w->cluster_size && !w->layout_only) /* the last cluster of the disk is stored whole */
+		memset(job->buf + job->len, 0, align_up(job->len, w->cluster_size) - job->len);
+	split_job(w, job);
 	return w->sink->ops->place ? w->sink->ops->place(w->sink, job, e) : 0;
 }
 

@@ -27,6 +27,7 @@ static void file_close(struct io *io)
 	struct io_file *f = io_file_of(io);
 	if (f->direct_fd >= 0)
 		close(f->direct_fd);
+	file_fills_close(f->fills);
 	close(f->fd);
 	for (unsigned i = 0; i < IO_BOUNCES; i++)
 		free(atomic_load(&f->bounce[i]));

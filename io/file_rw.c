@@ -167,7 +167,12 @@ int file_write(struct io *io, const void *buf, size_t len, uint64_t off, struct 
 	struct io_file *f = io_file_of(io);
 	/* Shared by all writers; whoever lengthens the file by ftruncate must be alone (io/file_space.c). */
 	pthread_rwlock_rdlock(&f->growing);
-	int rc = f->direct_fd >= 0 ? write_direct(f, buf, len, off, e) : write_fully(f, f->fd, buf, len, off, e);
+	size_t done = 0;
+	for (size_t n = 1; f->fills && n; done += n)
+		n = file_fill(f, (const uint8_t *)buf + done, len - done, off + done);
+	const uint8_t *rest = (const uint8_t *)buf + done;
+	int rc = f->direct_fd >= 0 ? write_direct(f, buf, len, off, e)
+				   : write_fully(f, f->fd, rest, len - done, off + done, e);
 	if (!rc)
 		io_size_grow(io, off + len);
 	pthread_rwlock_unlock(&f->growing);

@@ -42,9 +42,8 @@ struct io_file {
 	pthread_rwlock_t growing;           /* shared by writers, held alone by ftruncate */
 	_Atomic(void *) bounce[IO_BOUNCES]; /* kept for the next who needs one */
 	atomic_bool no_punch, no_zero_range;
-	atomic_uint block_rest,
-		block_pause; /* io_block_due: so many calls more say no; how many after the next slow one */
-	struct io_run run;   /* the last answer to `extent` */
+	struct file_fills *fills; /* not NULL when IO_FILLS */
+	struct io_run run;        /* the last answer to `extent` */
 };
 
 bool io_is_file(const struct io *io);
@@ -57,8 +56,12 @@ static inline struct io_file *io_file_of(struct io *io)
 int file_read(struct io *io, void *buf, size_t len, uint64_t off, struct error *e);
 int file_write(struct io *io, const void *buf, size_t len, uint64_t off, struct error *e);
 
-/* io/file_block.c */
-bool file_takes_blocks(const struct io *io);
+/* io/file_fill.c */
+struct file_fills;
+void file_fills_open(struct io *io);
+void file_fills_close(struct file_fills *fills);
+/* Pages that nobody wrote yet, inside the file: how many bytes from the first on are there now; the rest is to be written. */
+size_t file_fill(struct io_file *f, const void *bytes, size_t len, uint64_t off);
 
 /* io/file_space.c */
 int file_zero(struct io *io, uint64_t off, uint64_t len, unsigned flags, struct error *e);

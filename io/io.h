@@ -50,7 +50,7 @@ enum io_caps {
 	IO_IS_DEVICE = 8,   /* a block device: size fixed, no holes to ask for */
 	IO_DIRECT = 16,     /* opened with O_DIRECT; `align` says what is fast, everything works */
 	IO_READS_ZERO = 32, /* never-written ranges read as zeros (a new file; not a device, not an existing target) */
-	IO_BLOCKS = 64,     /* io_block_map is worth a try */
+	IO_FILLS = 64, /* writes of whole new pages inside the file do not wait for each other (a new file on tmpfs) */
 };
 
 enum io_zero_flags { IO_ZERO_UNMAP = 1 /* holes are welcome */ };
@@ -117,20 +117,6 @@ int io_file_create(struct io **out, const char *path, struct error *e);
 int io_file_from_fd(struct io **out, int fd, const char *name, unsigned flags, struct error *e);
 /* The descriptor behind a file io, -1 for other kinds. Borrowed. */
 int io_file_fd(const struct io *io);
-/* A block of a new file as memory, whose bytes may be written without a lock that other writers wait for. */
-enum { IO_BLOCK = 2 << 20 };
-struct io_block {
-	uint8_t *bytes; /* IO_BLOCK of them */
-	void *room;
-};
-/* Whether the next block should be tried; each call counts. */
-bool io_block_due(struct io *io);
-/* The block at `off`, a multiple of IO_BLOCK, wholly inside the file; it takes its space, whatever is written. False: not here or not
- * now: use io_write. */
-bool io_block_map(struct io *io, struct io_block *b, uint64_t off);
-void io_block_unmap(struct io_block *b);
-/* Tells that a mapped block was of use or not. */
-void io_block_judge(struct io *io, bool good);
 /* Where the file lies: for loop detection and "target equals source". False for other kinds. */
 struct io_identity {
 	uint64_t dev, ino; /* for a device node: its rdev and 0 */

@@ -118,7 +118,8 @@ static int open_temporary(struct target *t, const struct target_opts *opts, stru
 		close(tmp->fd);
 		return -1;
 	}
-	t->io->caps |= IO_READS_ZERO | (file_takes_blocks(t->io) ? IO_BLOCKS : 0);
+	t->io->caps |= IO_READS_ZERO;
+	file_fills_open(t->io);
 	t->is_new = true;
 	return 0;
 }

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# A target on tmpfs is written in blocks of memory where that works (io/file_block.c). Its bytes and its holes are those of
-# any other target, for any number of threads, also where a block cannot be had; a full file system is an error like others.
+# New pages of a target on tmpfs are filled by all threads where that works (io/file_fill.c). Its bytes and its holes are those of
+# any other target, for any number of threads, also where pages cannot be filled; a full file system is an error like others.
 # time limit: 300
 # sanitizers: thread
 . "$(dirname "$0")/lib.sh"
@@ -42,24 +42,28 @@ ok "preallocation=falloc" "$QSNAP" convert -O raw -o preallocation=falloc plain.
 same "... keeps its space" "$(($(stat -c %b "$memory/out") * 512))" 27004928
 rm -f "$memory/out"
 
-if strace -o /dev/null true 2>/dev/null; then
-	for call in madvise:EINVAL madvise:EAGAIN madvise:EFAULT; do
-		for when in 1+ 2 1+2 2+2 6; do
-			same_file "${call/:/ is } ($when)" env ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=use_madv_dontdump=0 strace -f -o "trace.$call.$when" -e trace=madvise \
-				-e inject="${call/:/:error=}:when=$when" "$QSNAP" convert --threads 0 -O raw plain.qcow2 "$memory/out"
-		done
-	done
-	ok "blocks were asked for" grep -q 'madvise.*INJECTED' trace.*
-	# a block that is there but cannot be filled leaves nothing behind where its data has zeros
-	head -c 2097152 src.raw | dd of=end.raw bs=2M iflag=fullblock status=none
-	dd if=/dev/zero of=end.raw bs=4k seek=511 count=1 conv=notrunc status=none
-	ok "a block lost once it was made" env ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=use_madv_dontdump=0 strace -f -o trace -e trace=madvise \
-		-e inject=madvise:error=ENOMEM:when=2 "$QSNAP" convert --threads 0 -f raw -O raw end.raw "$memory/out"
-	ok "... has the bytes" cmp end.raw "$memory/out"
-	same "... and the hole" "$(stat -c %b "$memory/out")" 4088
+"$QSNAP" convert -O qcow2 plain.qcow2 disk.qcow2 || exit 1
+for threads in 0 1 2 8; do
+	ok "to qcow2 with $threads threads" "$QSNAP" convert --threads $threads -O qcow2 plain.qcow2 "$memory/out"
+	ok "... the same file" cmp disk.qcow2 "$memory/out"
 	rm -f "$memory/out"
+done
+
+if strace -o /dev/null true 2>/dev/null; then
+	# $1: system call, $2: error, $3: when; the target is the same file
+	without() {
+		same_file "$1 is $2 ($3)" env ASAN_OPTIONS=detect_leaks=0 strace -f -o "trace.$1.$2.$3" -e trace="$1" \
+			-e inject="$1:error=$2:when=$3" "$QSNAP" convert --threads 2 -O raw plain.qcow2 "$memory/out"
+	}
+	without userfaultfd EPERM 1
+	without userfaultfd ENOSYS 1
+	for when in 1 2 3 3+ 4+3 6; do
+		without ioctl ENOMEM $when
+	done
+	ok "pages were to be filled" grep -q INJECTED trace.userfaultfd.EPERM.1 trace.ioctl.ENOMEM.3
+	ok "... and were" grep -q 'UFFDIO_COPY.* = 0' trace.ioctl.ENOMEM.3
 else
-	skip "blocks that cannot be had" "strace may not trace here"
+	skip "pages that cannot be filled" "strace may not trace here"
 fi
 
 # shellcheck disable=SC2317 # called in another shell
