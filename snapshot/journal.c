@@ -3,7 +3,7 @@
  * The journal of a domain: STATE/UUID.journal. One JSON object a line, appended and made durable before what it tells of is
  * done; the file goes when nothing is left in it. STATE/UUID.lock is what commands on the domain take turns by; it stays.
  *
- *   {"version": 1, "domain": NAME, "uuid": UUID, "was": "running" | "paused" | "shut off"}
+ *   {"version": 1, "domain": NAME, "was": "running" | "paused" | "shut off"}
  *   {"put": ID, "kind": KIND, "target": ..., "path": ..., "name": ..., "dev": N, "ino": N}
  *   {"drop": ID}
  */
@@ -26,6 +26,8 @@ struct journal {
 	struct trace *traces;
 	unsigned count, room, last_id;
 	uint64_t bytes; /* of whole lines */
+	bool tail;      /* behind them may be what is left of a line that failed */
+	bool begun;     /* the file and its first line are durable */
 };
 
 static const char *const kind_names[TRACE_KINDS] = {
@@ -65,30 +67,46 @@ static int sync_folder(const struct journal *j, struct error *e)
 
 /* ---- writing ---- */
 
-static int append(struct journal *j, json_t *line, struct error *e)
+static int write_line(struct journal *j, const char *text, size_t len, struct error *e)
 {
-	AUTO_FREE char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
-	size_t len;
 	ssize_t n;
 
-	json_decref(line);
-	if (!text)
-		return err_set(e, ERR_NO_MEMORY, "%s: no memory for a line", j->path);
-	len = strlen(text);
-	text[len++] = '\n'; /* over the NUL */
+	if (j->tail && ftruncate(j->fd, (off_t)j->bytes))
+		return err_sys(e, errno, "%s", j->path);
+	j->tail = true;
 	n = pwrite(j->fd, text, len, (off_t)j->bytes);
 	if (n < 0 || (size_t)n != len)
 		return err_sys(e, n < 0 ? errno : ENOSPC, "%s", j->path);
 	if (fdatasync(j->fd))
 		return err_sys(e, errno, "%s", j->path);
+	j->tail = false;
 	j->bytes += len;
 	return 0;
+}
+
+/* A line that failed is taken out at once, or before the next one: what it tells of is not done, and its number may come again. */
+static int append(struct journal *j, json_t *line, struct error *e)
+{
+	AUTO_FREE char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+	size_t len;
+
+	json_decref(line);
+	if (!text)
+		return err_set(e, ERR_UNSUPPORTED, "%s: no memory for a line, or a name in it is not UTF-8", j->path);
+	len = strlen(text);
+	text[len++] = '\n'; /* over the NUL */
+	if (!write_line(j, text, len, e))
+		return 0;
+	j->tail = ftruncate(j->fd, (off_t)j->bytes) != 0;
+	return -1;
 }
 
 int journal_begin(struct journal *j, const char *domain, enum driver_state was, struct error *e)
 {
 	if (j->count) /* something is left: what was before that counts */
 		return 0;
+	if (was > DRIVER_SHUT_OFF)
+		return err_set(e, ERR_UNSUPPORTED, "domain '%s' is neither running, paused nor shut off", domain);
 	free(j->domain);
 	j->domain = mem_strdup(domain, e);
 	j->was = was;
@@ -97,16 +115,19 @@ int journal_begin(struct journal *j, const char *domain, enum driver_state was, 
 
 static int start(struct journal *j, struct error *e)
 {
-	j->fd = open(j->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (j->fd < 0)
+		j->fd = open(j->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (j->fd < 0)
 		return err_sys(e, errno, "%s", j->path);
-	j->bytes = 0;
-	if (append(j,
-		    json_pack("{si ss ss}", "version", JOURNAL_VERSION, "domain", j->domain, "was",
-			    state_names[j->was]),
-		    e))
+	if (!j->bytes && append(j,
+				 json_pack("{si ss ss}", "version", JOURNAL_VERSION, "domain", j->domain, "was",
+					 state_names[j->was]),
+				 e))
 		return -1;
-	return sync_folder(j, e);
+	if (sync_folder(j, e))
+		return -1;
+	j->begun = true;
+	return 0;
 }
 
 enum driver_state journal_was(const struct journal *j)
@@ -148,7 +169,7 @@ int journal_put(struct journal *j, const struct trace *t, unsigned *id, struct e
 	struct trace mine = *t;
 
 	mine.id = j->last_id + 1;
-	if (j->fd < 0 && start(j, e))
+	if (!j->begun && start(j, e))
 		return -1;
 	if (remember(j, &mine, e))
 		return -1;
@@ -177,13 +198,18 @@ static bool forget(struct journal *j, unsigned id)
 	return false;
 }
 
-static int end(struct journal *j, struct error *e)
+/* Nothing is left. If the file comes back after a crash it says so, too; where it cannot go it stays for the next trace, or for
+ * the next command to remove. */
+static void end(struct journal *j)
 {
-	close(j->fd);
-	j->fd = -1;
-	if (unlink(j->path))
-		return err_sys(e, errno, "%s", j->path);
-	return sync_folder(j, e);
+	if (unlink(j->path)) {
+		j->tail = true;
+	} else {
+		close(j->fd);
+		j->fd = -1;
+	}
+	j->bytes = 0;
+	j->begun = false;
 }
 
 int journal_drop(struct journal *j, unsigned id, struct error *e)
@@ -191,7 +217,9 @@ int journal_drop(struct journal *j, unsigned id, struct error *e)
 	if (append(j, json_pack("{si}", "drop", (int)id), e))
 		return -1;
 	forget(j, id);
-	return j->count ? 0 : end(j, e);
+	if (!j->count)
+		end(j);
+	return 0;
 }
 
 const struct trace *journal_traces(const struct journal *j, unsigned *count)
@@ -279,6 +307,7 @@ static int read_left(struct journal *j, struct error *e)
 	j->fd = open(j->path, O_RDWR | O_CLOEXEC);
 	if (j->fd < 0)
 		return errno == ENOENT ? 0 : err_sys(e, errno, "%s", j->path);
+	j->begun = true;
 	if (fstat(j->fd, &st))
 		return err_sys(e, errno, "%s", j->path);
 	if (st.st_size > MAX_BYTES)
@@ -291,9 +320,10 @@ static int read_left(struct journal *j, struct error *e)
 		return err_sys(e, errno, "%s", j->path);
 	if (read_lines(j, text, (size_t)n, e))
 		return -1;
-	if (ftruncate(j->fd, (off_t)j->bytes))
-		return err_sys(e, errno, "%s", j->path);
-	return j->count ? 0 : end(j, e);
+	j->tail = (uint64_t)n > j->bytes;
+	if (!j->count)
+		end(j);
+	return 0;
 }
 
 /* ---- one command at a time ---- */
@@ -364,6 +394,8 @@ void journal_close(struct journal *j)
 {
 	if (!j)
 		return;
+	if (j->fd >= 0 && !j->count && !j->begun) /* its first line failed */
+		unlink(j->path);
 	for (unsigned i = 0; i < j->count; i++)
 		trace_free(&j->traces[i]);
 	if (j->fd >= 0)

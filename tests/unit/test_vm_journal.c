@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * snapshot/journal.c: what was put is there for who comes after a crash, wherever it came; what could not be written is not.
+ */
+#include "snapshot/internal.h"
+#include "tests/unit/journal_fault.h"
+#include "tests/unit/scratch.h"
+
+#include <check.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+Suite *suite_vm_journal(void);
+
+#define UUID "0e9d2a8e-3a52-4b0a-9f3a-5d1f6a7b8c9d"
+static const char uuid[] = UUID, file[] = "state/" UUID ".journal";
+static struct error e;
+
+#define OK(call) ck_assert_msg((call) == 0, "%s: %s", #call, e.msg)
+
+static void enter(void)
+{
+	ck_assert(scratch_enter(SCRATCH_TMPFS));
+}
+
+static void leave(void)
+{
+	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
+	scratch_leave();
+}
+
+static struct journal *reopened(void)
+{
+	struct journal *j;
+
+	OK(journal_open(&j, "state", uuid, 0, NULL, &e));
+	return j;
+}
+
+static unsigned traces(const struct journal *j)
+{
+	unsigned count;
+
+	journal_traces(j, &count);
+	return count;
+}
+
+static bool there(void)
+{
+	return access(file, F_OK) == 0;
+}
+
+static const struct trace kinds[TRACE_KINDS] = {
+	{.kind = TRACE_DEVICE, .name = (char *)"<hostdev mode='subsystem' type='usb'>\n  \"quoted\"\\ \t</hostdev>"},
+	{.kind = TRACE_SAVED},
+	{.kind = TRACE_FROZEN},
+	{.kind = TRACE_PAUSED},
+	{.kind = TRACE_INTERNAL, .target = (char *)"vda", .path = (char *)"/d/a.qcow2", .name = (char *)"s\u00e4", .dev = 42, .ino = INT64_MAX},
+	{.kind = TRACE_OVERLAY, .target = (char *)"vdb", .path = (char *)"/d/b.qsnap-s", .name = (char *)"/d/b", .dev = 1, .ino = 2},
+	{.kind = TRACE_COPY, .target = (char *)"vdc", .path = (char *)"/d/c.qsnap-s"},
+	{.kind = TRACE_FILE, .path = (char *)"/out/a b.qcow2"},
+	{.kind = TRACE_RECORD, .name = (char *)"before the update"},
+};
+
+static void same_text(const char *a, const char *b)
+{
+	ck_assert(!a == !b);
+	if (a)
+		ck_assert_str_eq(a, b);
+}
+
+START_TEST(test_every_field)
+{
+	static const enum driver_state was[] = {DRIVER_RUNNING, DRIVER_PAUSED, DRIVER_SHUT_OFF};
+	struct journal *j = reopened();
+	unsigned id, count;
+
+	OK(journal_begin(j, "a domain", was[_i], &e));
+	ck_assert(!there());
+	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		OK(journal_put(j, &kinds[i], &id, &e));
+	journal_close(j);
+	j = reopened();
+	OK(journal_begin(j, "a domain", DRIVER_PAUSED, &e)); /* what was before the first trace counts */
+	ck_assert_int_eq(journal_was(j), was[_i]);
+	const struct trace *all = journal_traces(j, &count);
+
+	ck_assert_uint_eq(count, sizeof kinds / sizeof *kinds);
+	for (unsigned i = 0; i < count; i++) {
+		ck_assert_int_eq(all[i].kind, kinds[i].kind);
+		ck_assert_uint_eq(all[i].dev, kinds[i].dev);
+		ck_assert_uint_eq(all[i].ino, kinds[i].ino);
+		ck_assert_uint_eq(all[i].id, i + 1);
+		same_text(all[i].target, kinds[i].target);
+		same_text(all[i].path, kinds[i].path);
+		same_text(all[i].name, kinds[i].name);
+	}
+	for (unsigned i = count; i > 0; i--)
+		OK(journal_drop(j, i, &e));
+	ck_assert(!there());
+	OK(journal_begin(j, "a domain", DRIVER_PAUSED, &e));
+	OK(journal_put(j, &kinds[0], &id, &e)); /* begun again, with what is now */
+	journal_close(j);
+	j = reopened();
+	ck_assert_uint_eq(traces(j), 1);
+	ck_assert_int_eq(journal_was(j), DRIVER_PAUSED);
+	journal_close(j);
+}
+END_TEST
+
+/* ---- what is left of a crash ---- */
+
+#define FIRST "{\"version\":1,\"domain\":\"d\",\"was\":\"running\"}\n"
+#define PUT(id) "{\"put\":" #id ",\"kind\":\"file\",\"path\":\"/p" #id "\",\"dev\":0,\"ino\":0}\n"
+
+static const struct {
+	const char *text;
+	int left; /* -1: ERR_CORRUPT */
+} found[] = {
+	{"", 0},
+	{"{\"vers", 0},
+	{FIRST, 0},
+	{FIRST PUT(1) "{\"drop\":1}\n", 0},
+	{FIRST PUT(1) "{\"drop\":1}\n{\"pu", 0},
+	{FIRST PUT(1), 1},
+	{FIRST PUT(1) "{\"drop\":1}", 1}, /* no end of line: not durable */
+	{FIRST PUT(1) "{\"put\":2,\"kind\":\"file\",\"path\":\"/p", 1},
+	{FIRST PUT(1) PUT(2) "{\"drop\":1}\n" PUT(3), 2},
+	{FIRST PUT(3) PUT(4), 2},
+	{FIRST PUT(1) PUT(1), -1},
+	{FIRST PUT(2) PUT(1), -1},
+	{FIRST PUT(1) "{\"drop\":2}\n", -1},
+	{FIRST PUT(1) "{\"drop\":1}\n{\"drop\":1}\n", -1},
+	{FIRST "{}\n", -1},
+	{FIRST "\n", -1},
+	{FIRST "[1]\n", -1},
+	{FIRST "rubbish\n" PUT(1), -1},
+	{FIRST "{\"put\":1,\"kind\":\"magic\"}\n", -1},
+	{FIRST "{\"put\":0,\"kind\":\"file\"}\n", -1},
+	{FIRST "{\"put\":-1,\"kind\":\"file\"}\n", -1},
+	{FIRST "{\"put\":1}\n", -1},
+	{FIRST "{\"put\":4294967297,\"kind\":\"file\"}\n", -1},
+	{PUT(1), -1},
+	{"{\"version\":2,\"domain\":\"d\",\"was\":\"running\"}\n" PUT(1), -1},
+	{"{\"version\":1,\"domain\":\"d\",\"was\":\"asleep\"}\n" PUT(1), -1},
+	{"{\"version\":1,\"domain\":\"d\"}\n" PUT(1), -1},
+};
+
+START_TEST(test_found)
+{
+	struct journal *j;
+
+	ck_assert_int_eq(mkdir("state", 0700), 0);
+	scratch_file(file, found[_i].text, strlen(found[_i].text));
+	int failed = journal_open(&j, "state", uuid, 0, NULL, &e);
+
+	ck_assert_msg((failed != 0) == (found[_i].left < 0), "%s", found[_i].text);
+	if (failed) {
+		size_t len;
+		AUTO_FREE char *now = scratch_read(file, &len);
+
+		ck_assert_int_eq(e.code, ERR_CORRUPT);
+		ck_assert_ptr_nonnull(strstr(e.msg, file));
+		ck_assert_str_eq(now, found[_i].text); /* kept as it is, for a look at it */
+		return;
+	}
+	ck_assert_int_eq(traces(j), found[_i].left);
+	ck_assert(there() == (found[_i].left > 0));
+	unsigned id;
+
+	OK(journal_begin(j, "d", DRIVER_RUNNING, &e));
+	OK(journal_put(j, &kinds[TRACE_OVERLAY], &id, &e)); /* and it can go on behind */
+	journal_close(j);
+	j = reopened();
+	ck_assert_int_eq(traces(j), found[_i].left + 1);
+	journal_close(j);
+}
+END_TEST
+
+/* ---- no space, dying ---- */
+
+/* Puts and drops; what is told to be there is in told[id]: 1 yes, 0 no, -1 the call failed: either. */
+static void work(signed char told[8])
+{
+	struct journal *j;
+	unsigned id;
+
+	if (journal_open(&j, "state", uuid, 0, NULL, &e))
+		return;
+	for (unsigned i = 0; i < 3; i++)
+		if (!journal_begin(j, "d", DRIVER_RUNNING, &e) && !journal_put(j, &kinds[TRACE_INTERNAL + i], &id, &e))
+			told[id] = 1;
+	for (unsigned i = 1; i <= 2; i++)
+		if (told[i])
+			told[i] = journal_drop(j, i, &e) ? -1 : 0;
+	if (!journal_begin(j, "d", DRIVER_RUNNING, &e) && !journal_put(j, &kinds[TRACE_SAVED], &id, &e))
+		told[id] = 1;
+	journal_close(j);
+}
+
+static void expect(const signed char told[8])
+{
+	struct journal *j = reopened();
+	unsigned count, expected = 0;
+	const struct trace *all = journal_traces(j, &count);
+
+	for (unsigned i = 0; i < count; i++)
+		ck_assert_msg(all[i].id < 8 && told[all[i].id], "trace %u", all[i].id);
+	for (unsigned id = 0; id < 8; id++) {
+		bool is = false;
+
+		for (unsigned i = 0; i < count; i++)
+			is = is || all[i].id == id;
+		ck_assert_msg(is || told[id] <= 0, "trace %u is lost", id);
+		expected += told[id] != 0;
+	}
+	ck_assert_uint_le(count, expected);
+	journal_close(j);
+}
+
+START_TEST(test_no_space)
+{
+	unsigned k = 1, calls;
+
+	do {
+		signed char told[8] = {0};
+
+		journal_fault_at(k, _i & 1 ? JOURNAL_FAULT_FAILS : JOURNAL_FAULT_HALF, _i & 2);
+		work(told);
+		calls = journal_fault_calls();
+		journal_fault_at(0, JOURNAL_FAULT_NONE, false);
+		expect(told);
+		unlink(file);
+	} while (k++ < calls);
+	ck_assert_uint_gt(calls, 12 - (_i & 2 ? 6 : 0));
+}
+END_TEST
+
+START_TEST(test_dying)
+{
+	unsigned deaths = 0;
+
+	for (unsigned k = 1;; k++) {
+		int fd[2], status;
+		unsigned count;
+		pid_t child;
+
+		ck_assert_int_eq(pipe(fd), 0);
+		child = fork();
+		ck_assert_int_ge(child, 0);
+		if (!child) {
+			signed char told[8] = {0};
+
+			journal_fault_at(k, (enum journal_fault)_i, false);
+			work(told);
+			_exit(0);
+		}
+		ck_assert_int_eq(waitpid(child, &status, 0), child);
+		close(fd[0]);
+		close(fd[1]);
+		ck_assert(WIFEXITED(status));
+		struct journal *j = reopened();
+		const struct trace *all = journal_traces(j, &count);
+
+		/* Some moment of it: 1; 1 2; 1 2 3; 2 3; 3; 3 4. */
+		ck_assert_uint_le(count, 3);
+		for (unsigned i = 1; i < count; i++)
+			ck_assert_uint_eq(all[i].id, all[i - 1].id + 1);
+		journal_close(j);
+		unlink(file);
+		if (!WEXITSTATUS(status))
+			break;
+		ck_assert_int_eq(WEXITSTATUS(status), DIED);
+		deaths++;
+	}
+	ck_assert_uint_ge(deaths, 12);
+}
+END_TEST
+
+/* ---- one command at a time ---- */
+
+START_TEST(test_lock)
+{
+	struct journal *first = reopened(), *second;
+	static atomic_bool cancel = true;
+
+	ck_assert_int_eq(journal_open(&second, "state", uuid, 0, NULL, &e), -1);
+	ck_assert_int_eq(e.code, ERR_BUSY);
+	ck_assert_int_eq(journal_open(&second, "state", uuid, 100, &cancel, &e), -1);
+	ck_assert_int_eq(e.code, ERR_CANCELLED);
+	OK(journal_open(&second, "state", "another", 0, NULL, &e));
+	journal_close(second);
+	journal_close(first);
+	journal_close(reopened());
+}
+END_TEST
+
+START_TEST(test_wait)
+{
+	int ready[2], status;
+	char byte;
+
+	ck_assert_int_eq(pipe(ready), 0);
+	pid_t child = fork();
+
+	ck_assert_int_ge(child, 0);
+	if (!child) {
+		struct journal *j = reopened();
+		unsigned id;
+
+		OK(journal_begin(j, "d", DRIVER_RUNNING, &e));
+		OK(journal_put(j, &kinds[TRACE_FILE], &id, &e));
+		_exit(write(ready[1], "x", 1) == 1 && usleep(200000) == 0 ? 0 : 1);
+	}
+	ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+	struct journal *j;
+
+	OK(journal_open(&j, "state", uuid, 100, NULL, &e));
+	ck_assert_uint_eq(traces(j), 1); /* read after the wait, not before */
+	journal_close(j);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	close(ready[0]);
+	close(ready[1]);
+}
+END_TEST
+
+START_TEST(test_refused)
+{
+	struct journal *j = reopened();
+	unsigned id;
+
+	ck_assert_int_eq(journal_begin(j, "d", DRIVER_BETWEEN, &e), -1);
+	ck_assert_int_eq(e.code, ERR_UNSUPPORTED);
+	OK(journal_begin(j, "d", DRIVER_SHUT_OFF, &e));
+	ck_assert_int_eq(
+		journal_put(j, &(struct trace){.kind = TRACE_FILE, .path = (char *)"/p\xff", .id = 0}, &id, &e), -1);
+	ck_assert_int_eq(e.code, ERR_UNSUPPORTED); /* JSON is UTF-8 */
+	ck_assert_uint_eq(traces(j), 0);
+	journal_close(j);
+	ck_assert_uint_eq(traces(j = reopened()), 0);
+	journal_close(j);
+}
+END_TEST
+
+Suite *suite_vm_journal(void)
+{
+	Suite *s = suite_create("vm_journal");
+	TCase *t = tcase_create("journal");
+
+	tcase_add_checked_fixture(t, enter, leave);
+	tcase_set_timeout(t, 60);
+	tcase_add_loop_test(t, test_every_field, 0, 3);
+	tcase_add_loop_test(t, test_found, 0, (int)(sizeof found / sizeof *found));
+	tcase_add_loop_test(t, test_no_space, 0, 4);
+	tcase_add_loop_test(t, test_dying, JOURNAL_FAULT_DIE_BEFORE, JOURNAL_FAULTS);
+	tcase_add_test(t, test_lock);
+	tcase_add_test(t, test_wait);
+	tcase_add_test(t, test_refused);
+	suite_add_tcase(s, t);
+	return s;
+}
