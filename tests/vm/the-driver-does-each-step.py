@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# sanitizers: only
+"""Each step of the libvirt driver on a real guest, by driver-probe; virsh, qemu-img and the guest itself say what came of it."""
+import json
+import os
+import subprocess
+
+import records
+from guest import Guest
+from report import Report, rig_for_test
+from rig import read, run, wait_until
+
+PROBE = os.path.join(os.environ.get("BUILD", "build"), "driver-probe")
+IO, NOT_FOUND, UNSUPPORTED, BUSY = 12, 13, 15, 18
+report = Report()
+
+
+class Probe:
+    def __init__(self, rig, guest):
+        self.rig, self.name = rig, guest.name
+
+    def do(self, *steps, want=0):
+        """Steps as texts, "suspend" or "overlay vda=/path"; the domain is put in."""
+        words = []
+        for step in steps:
+            verb, *rest = step.split(" ")
+            words += ["--", verb, self.name, *rest]
+        return run(PROBE, self.rig.uri, *words[1:], want=want)
+
+    def look(self):
+        return json.loads(self.do("look"))
+
+    def paths(self):
+        """Of each disk, from the top down."""
+        return {disk["target"]: [image["path"] for image in disk["images"]] for disk in self.look()["disks"]}
+
+
+def in_two(what, *others):
+    assert all(what == other for other in others), f"{what} is not {others}"
+
+
+def snapshots(path):
+    out = run("qemu-img", "snapshot", "-U", "-l", path).splitlines()[2:]
+    return [line.split()[1] for line in out]
+
+
+def looking(rig, guest, probe):
+    with report.test("a domain is as virsh says it is"):
+        guest.wait_agent()
+        found = probe.look()
+        in_two(found["state"], guest.state(), "running")
+        in_two(found["uuid"], guest.virsh("domuuid", guest.name))
+        assert found["persistent"] and found["agent"] and not (found["saved"] or found["snapshots"] or found["job"]), found
+        chain, raw = found["disks"]
+        in_two([image["path"] for image in chain["images"]], [guest.disks[0].path, guest.disks[0].base])
+        in_two([image["format"] for image in chain["images"]], ["qcow2", "qcow2"])
+        in_two([raw["images"][0]["path"], raw["images"][0]["format"]], [guest.disks[1].path, "raw"])
+        assert chain["whole"] and raw["whole"] and not chain["busy"], found["disks"]
+        in_two(probe.do("xml").strip(), guest.virsh("dumpxml", guest.name, "--inactive", "--security-info"))
+        in_two(run(PROBE, rig.uri, "list").split(), [found["uuid"]])
+        run(PROBE, rig.uri, "local")
+        assert "no domain" in run(PROBE, rig.uri, "look", "another", want=NOT_FOUND)
+
+
+def pausing_and_the_agent(guest, probe):
+    with report.test("a guest is paused and goes on"):
+        probe.do("suspend")
+        found = probe.look()
+        in_two(found["state"], guest.state(), "paused")
+        assert found["paused_by_user"]
+        probe.do("resume")
+        guest.wait_records(3)
+        probe.do("resume", want=UNSUPPORTED)
+    with report.test("file systems freeze and thaw, the clock is set"):
+        probe.do("freeze")
+        assert guest.frozen()
+        probe.do("freeze", want=IO)
+        probe.do("thaw", "thaw", "set_time")
+        assert not guest.frozen()
+        guest.wait_records(3)
+
+
+def saving(guest, probe):
+    with report.test("a saved guest starts paused or running, as it is told, and its disks are known while it is away"):
+        before = probe.paths()
+        probe.do("save")
+        found = probe.look()
+        in_two(found["state"], guest.state(), "shut off")
+        assert found["saved"]
+        in_two([disk["images"][0]["path"] for disk in found["disks"]], [disk.path for disk in guest.disks])
+        probe.do("start paused")
+        found = probe.look()
+        assert found["state"] == "paused" and found["paused_by_user"] and not found["saved"], found
+        probe.do("save", "start")  # saved while it was paused
+        in_two(guest.state(), "running")
+        in_two(probe.paths(), before)
+        guest.wait_records(3)
+    with report.test("a start while somebody has the disk open fails, and the saved guest stays"):
+        probe.do("save")
+        holder = subprocess.Popen(["qemu-io", guest.disks[0].path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        holder.stdin.write("length\n")
+        holder.stdin.flush()
+        holder.stdout.readline()
+        assert "lock" in probe.do("start", want=BUSY)
+        holder.communicate("quit\n")
+        assert probe.look()["saved"]
+        probe.do("start")
+        guest.wait_records(3)
+
+
+def internal(guest, probe):
+    top, raw = guest.disks
+    with report.test("an internal snapshot of a running guest is made and deleted"):
+        probe.do("internal_create one vda")
+        in_two(snapshots(top.path), ["one"])
+        assert "already exists" in probe.do("internal_create one vda", want=IO)
+        in_two(snapshots(top.path), ["one"])
+        probe.do("internal_delete one vda")
+        in_two(snapshots(top.path), [])
+        assert "does not exist" in probe.do("internal_delete one vda", want=NOT_FOUND)
+    with report.test("an internal snapshot is of all disks or of none"):
+        assert "raw" in probe.do("internal_create two vda vdb", want=UNSUPPORTED)
+        probe.do("internal_create two vda vdx", want=NOT_FOUND)
+        in_two(snapshots(top.path), [])
+        assert raw.format == "raw"
+        guest.wait_records(3)
+
+
+def overlays(guest, probe):
+    over = [f"{disk.path}.over" for disk in guest.disks]
+    before = probe.paths()
+    with report.test("overlays of all disks are of one instant, or there is none"):
+        probe.do(f"overlay vda={over[0]} vdb=/nowhere/over", want=IO)
+        in_two(probe.paths(), before)
+        assert not os.path.exists(over[0])
+        told = guest.last()
+        probe.do(f"overlay vda={over[0]} vdb={over[1]}")
+        in_two(probe.paths(), {target: [path, *before[target]] for target, path in zip(before, over)})
+        assert not probe.look()["snapshots"]
+        records.check_disks(guest.paths(), least=told)
+        guest.wait_records(3)
+    with report.test("each overlay is committed into what is right below it"):
+        probe.do(f"commit vda {guest.disks[0].path}", f"commit vdb {guest.disks[1].path}", "ready vda", "ready vdb")
+        assert all(disk["busy"] and not disk["copy_to"] for disk in probe.look()["disks"])
+        probe.do("end_job vda pivot", "end_job vdb pivot")
+        in_two(probe.paths(), before)
+        for path in over:
+            os.unlink(path)
+        guest.wait_records(3)
+
+
+def copies(rig, guest, probe):
+    to = [rig.path("copy.qcow2"), rig.path("copy.raw")]
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", guest.disks[0].base, to[0])
+    run("truncate", "-s", os.path.getsize(guest.disks[1].path), to[1])
+    before = probe.paths()
+    with report.test("copies ended while the guest is paused are of one instant, and the domain stays defined"):
+        probe.do(f"copy vda={to[0]} shallow", f"copy vdb={to[1]}:raw sync", "ready vda", "ready vdb")
+        in_two([disk["copy_to"] for disk in probe.look()["disks"]], to)
+        probe.do(f"copy vda={to[0]}", want=BUSY)
+        probe.do("suspend")
+        told = guest.last()
+        probe.do("end_job vda", "end_job vdb", "resume")
+        records.check_disks(to, least=told, most=told + 1)
+        in_two(probe.paths(), before)
+        assert probe.look()["persistent"]
+        assert "no block job" in probe.do("end_job vda", want=NOT_FOUND)
+    with report.test("a copy that finds no room ends by itself, the guest goes on"):
+        small = rig.small_fs("small", "4M")
+        run("truncate", "-s", os.path.getsize(guest.disks[1].path), os.path.join(small, "full"))
+        run("qemu-img", "resize", "-q", "-f", "raw", os.path.join(small, "full"), "256M")
+        assert "none gone" in probe.do(f"copy vdb={small}/full:raw", "ready vdb")
+        assert not probe.look()["disks"][1]["busy"]
+        guest.wait_records(3)
+    with report.test("a guest changes over to its copy"):
+        probe.do(f"copy vda={to[0]} shallow", "ready vda", "end_job vda pivot")
+        in_two(probe.paths(), {**before, "vda": [to[0], guest.disks[0].base]})
+        guest.wait_records(3)
+
+
+def devices(guest, probe):
+    with report.test("a device is there when it was attached, and gone when it was detached"):
+        path = os.path.join(guest.folder, "device.xml")
+        def there():
+            return "/dev/urandom" in guest.virsh("dumpxml", guest.name)
+        rng = "<rng model='virtio'><backend model='random'>/dev/urandom</backend>{}</rng>"
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(rng.format(""))
+        run(PROBE, guest.rig.uri, "attach", guest.name, read(path))
+        assert there()
+        run(PROBE, guest.rig.uri, "detach", guest.name, rng.format("<alias name='rng0'/>"))
+        assert not there()
+
+
+def a_lost_connection(rig, guest, probe):
+    with report.test("after libvirtd was killed, a step fails while it is away, and the next ones are done by the new one"):
+        words = [PROBE, rig.uri, "suspend", guest.name, "--", "pause", "--", "resume", guest.name]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout.readline() == "paused\n"
+        rig.kill_libvirtd()
+        assert "no connection to libvirt" in run(PROBE, rig.uri, "resume", guest.name, want=IO)
+        rig.start_libvirtd()
+        out, _ = process.communicate("\n")
+        assert process.returncode == 0, out
+        guest.wait_records(3)
+    with report.test("a step that loses libvirtd says so"):
+        words = [PROBE, rig.uri, "look", guest.name, "--", "pause", "--", "suspend", guest.name]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_until("the probe pauses", lambda: process.stdout.readline() == "paused\n")
+        rig.kill_libvirtd()
+        out, _ = process.communicate("\n")
+        assert process.returncode == IO and "no connection to libvirt" in out, out
+        rig.start_libvirtd()
+        assert guest.state() == "running"
+
+
+def another_source(guest, probe):
+    with report.test("a disk of a guest that is shut off gets another file, and nothing else changes"):
+        guest.stop()
+        path, before = probe.paths()["vda"][0], guest.virsh("dumpxml", guest.name)
+        probe.do(f"set_source vda={guest.disks[0].path}")
+        in_two(guest.virsh("dumpxml", guest.name).count(guest.disks[0].path), 1)
+        probe.do(f"set_source vda={path}")
+        in_two(sorted(guest.virsh("dumpxml", guest.name).split("\n")), sorted(before.split("\n")))
+
+
+def kept_records(rig):
+    guest = Guest(rig, "kept", disks="plain,plain").make()
+    probe = Probe(rig, guest)
+    with report.test("a record of a snapshot that is in all disks is libvirt's own: it lists it, goes back to it, deletes it"):
+        for path in guest.paths():
+            run("qemu-img", "snapshot", "-c", "one", path)
+        probe.do("define_record one vda vdb")
+        in_two(probe.do("records").strip(), "one 1700000000 -")
+        in_two(guest.virsh("snapshot-list", guest.name, "--name"), "one")
+        guest.virsh("snapshot-revert", guest.name, "one")
+        guest.virsh("snapshot-delete", guest.name, "one")
+        in_two([snapshots(path) for path in guest.paths()], [[], []])
+        in_two(probe.do("records"), "")
+    with report.test("a record of some disks only, and one that is forgotten"):
+        probe.do("define_record some vda")
+        in_two(guest.virsh("snapshot-list", guest.name, "--name"), "some")
+        probe.do("forget_record some")
+        in_two(guest.virsh("snapshot-list", guest.name, "--name"), "")
+        probe.do("forget_record some", want=NOT_FOUND)
+    with report.test("libvirt's own external snapshots are seen"):
+        guest.virsh("snapshot-create-as", guest.name, "outer", "--disk-only")
+        assert probe.do("records").split()[0::3] == ["outer", "external"] and probe.look()["snapshots"]
+
+
+def main():
+    with rig_for_test() as rig:
+        guest = Guest(rig, "first", disks="qcow2,raw").boot()
+        probe = Probe(rig, guest)
+        looking(rig, guest, probe)
+        pausing_and_the_agent(guest, probe)
+        saving(guest, probe)
+        internal(guest, probe)
+        overlays(guest, probe)
+        copies(rig, guest, probe)
+        devices(guest, probe)
+        a_lost_connection(rig, guest, probe)
+        another_source(guest, probe)
+        kept_records(rig)
+    report.finish()
+
+
+main()
