@@ -22,7 +22,7 @@ UNIT_OBJ := $(UNIT_SRC:%.c=$(B)/%.o)
 
 # Libraries that must be there; a goal that builds nothing does not ask for them.
 NEEDED := libzstd zlib libcrypto jansson
-ifneq ($(filter-out help clean deps test test-long demo bench,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean deps test test-long demo demo-vm bench,$(or $(MAKECMDGOALS),all)),)
 ifneq ($(shell pkg-config --exists $(NEEDED) && echo 1),1)
 $(error One of these libraries is missing: $(NEEDED). `scripts/deps build` installs what the build needs)
 endif
@@ -49,7 +49,7 @@ CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DQSNAP_VERSION='"$(V
 	$(OPT) $(WARN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all) $(DEFS_ALL) $(if $(CI),-Werror) $(CPPFLAGS) $(CFLAGS)
 LDFLAGS_ALL = -pthread $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS)
 
-.PHONY: all help clean deps lint unit fuzz fuzz-corpus test test-long interop demo bench install uninstall
+.PHONY: all help clean deps lint unit fuzz fuzz-corpus test test-long interop demo demo-vm bench install uninstall
 all: $(if $(CLI_SRC),$(B)/qsnap) $(B)/libqsnap.so $(B)/libqsnap.a ## build/qsnap, build/libqsnap.so and build/libqsnap.a (the default)
 
 help: ## this list
@@ -136,6 +136,8 @@ interop: all ## only the tests against qemu-img and qemu-io
 	tests/run interop
 demo: ## build, make a realistic disk, flatten it, verify it, print a table
 	scripts/demo
+demo-vm: ## build, boot a small guest, snapshot it while it writes, boot the copy
+	scripts/demo-vm
 bench: $(B)/bench-tables ## measure against qemu-img (BENCH='--quick' or other options of bench/run)
 	bench/run $(BENCH)
 
