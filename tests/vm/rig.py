@@ -48,9 +48,8 @@ def why_not():
     missing = [name for name in NEEDED if not shutil.which(name, path=PATH)]
     if missing:
         return f"not installed: {', '.join(missing)} (scripts/deps test)"
-    if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
-        return "mount namespaces are not allowed here"
-    return None
+    tried = subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.PIPE, text=True, check=False)
+    return f"no mount namespace can be had here: {tried.stderr.strip()}" if tried.returncode else None
 
 
 def wait_until(what, condition, timeout=120, pause=0.02):
