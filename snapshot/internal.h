@@ -44,6 +44,8 @@ enum driver_state journal_was(const struct journal *j);
 int journal_put(struct journal *j, const struct trace *t, unsigned *id, struct error *e);
 /* Durable on return. When no trace is left, the file is gone. */
 int journal_drop(struct journal *j, unsigned id, struct error *e);
+/* The same of several: after a crash all of them or none. */
+int journal_drop_all(struct journal *j, const unsigned *ids, unsigned count, struct error *e);
 /* The traces that are there, oldest first; valid until the next put or drop. */
 const struct trace *journal_traces(const struct journal *j, unsigned *count);
 void journal_close(struct journal *j); /* NULL is allowed; keeps the file when traces are left */
@@ -76,8 +78,6 @@ int trace_put(struct vm *vm, const struct trace *t, unsigned *id, struct error *
 int trace_undo(struct vm *vm, unsigned id, struct error *e);
 int trace_undo_all(struct vm *vm, struct error *e);
 int trace_undo_kind(struct vm *vm, enum trace_kind kind, struct error *e);
-/* It is to stay: only the journal forgets it. */
-int trace_keep(struct vm *vm, unsigned id, struct error *e);
 /* One for each kind (snapshot/undo_guest.c, undo_disk.c): 0 when there is nothing of it any more. */
 int undo_device(struct vm *vm, const struct trace *t, struct error *e);
 int undo_saved(struct vm *vm, const struct trace *t, struct error *e);

@@ -5,7 +5,7 @@
  *
  *   {"version": 1, "domain": NAME, "was": "running" | "paused" | "shut off"}
  *   {"put": ID, "kind": KIND, "target": ..., "path": ..., "name": ..., "dev": N, "ino": N}
- *   {"drop": ID}
+ *   {"drop": ID} or {"drop": [ID, ...]}
  */
 #include "base/json_read.h"
 #include "snapshot/internal.h"
@@ -212,14 +212,29 @@ static void end(struct journal *j)
 	j->begun = false;
 }
 
-int journal_drop(struct journal *j, unsigned id, struct error *e)
+static int drop(struct journal *j, json_t *line, const unsigned *ids, unsigned count, struct error *e)
 {
-	if (append(j, json_pack("{si}", "drop", (int)id), e))
+	if (append(j, line, e))
 		return -1;
-	forget(j, id);
+	for (unsigned i = 0; i < count; i++)
+		forget(j, ids[i]);
 	if (!j->count)
 		end(j);
 	return 0;
+}
+
+int journal_drop(struct journal *j, unsigned id, struct error *e)
+{
+	return drop(j, json_pack("{si}", "drop", (int)id), &id, 1, e);
+}
+
+int journal_drop_all(struct journal *j, const unsigned *ids, unsigned count, struct error *e)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < count; i++)
+		json_array_append_new(list, json_integer((json_int_t)ids[i]));
+	return drop(j, json_array_size(list) == count ? json_pack("{so}", "drop", list) : NULL, ids, count, e);
 }
 
 const struct trace *journal_traces(const struct journal *j, unsigned *count)
@@ -252,6 +267,16 @@ static int read_put(struct journal *j, json_t *line, struct error *e)
 	return remember(j, &t, e);
 }
 
+static int read_drop(struct journal *j, const json_t *drop, struct error *e)
+{
+	bool several = json_is_array(drop);
+
+	for (size_t i = 0; i < (several ? json_array_size(drop) : 1); i++)
+		if (!forget(j, (unsigned)json_integer_value(several ? json_array_get(drop, i) : drop)))
+			return err_set(e, ERR_CORRUPT, "neither put nor a drop of what is there");
+	return 0;
+}
+
 static int read_first(struct journal *j, json_t *line, struct error *e)
 {
 	const char *was = json_string_value(json_object_get(line, "was"));
@@ -278,8 +303,8 @@ static int read_line(struct journal *j, const char *text, size_t len, bool first
 		failed = read_first(j, line, e);
 	else if (json_object_get(line, "put"))
 		failed = read_put(j, line, e);
-	else if (!forget(j, (unsigned)json_integer_value(json_object_get(line, "drop"))))
-		failed = err_set(e, ERR_CORRUPT, "neither put nor a drop of what is there");
+	else
+		failed = read_drop(j, json_object_get(line, "drop"), e);
 	json_decref(line);
 	return failed;
 }

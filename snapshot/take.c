@@ -126,19 +126,25 @@ static int freeze_state(struct take *t, struct error *e)
 	}
 }
 
-/* What the user gets is not ours to take back any more. */
+/* What the user gets is not ours to take back any more: all of it in one step. */
 static int keep_results(struct take *t, struct error *e)
 {
-	if (t->manifest && trace_keep(t->vm, t->manifest, e))
+	AUTO_FREE unsigned *ids = mem_calloc(2 * (size_t)t->part_count + 1, sizeof *ids, "results", e);
+	unsigned count = 0;
+
+	if (!ids)
 		return -1;
+	if (t->manifest)
+		ids[count++] = t->manifest;
 	for (unsigned i = 0; i < t->part_count; i++) {
 		const struct part *p = &t->parts[i];
 
-		if ((p->output && trace_keep(t->vm, p->output, e)) ||
-			(t->opts->keep && p->trace && trace_keep(t->vm, p->trace, e)))
-			return -1;
+		if (p->output)
+			ids[count++] = p->output;
+		if (t->opts->keep && p->trace)
+			ids[count++] = p->trace;
 	}
-	return 0;
+	return count ? journal_drop_all(t->vm->journal, ids, count, e) : 0;
 }
 
 /* The hypervisor's list of snapshots has those that stay. It is not worth a failure. */

@@ -25,11 +25,6 @@ int trace_put(struct vm *vm, const struct trace *t, unsigned *id, struct error *
 	       journal_put(vm->journal, t, id ? id : &ignored, e);
 }
 
-int trace_keep(struct vm *vm, unsigned id, struct error *e)
-{
-	return journal_drop(vm->journal, id, e);
-}
-
 static const struct trace *find(const struct vm *vm, unsigned id)
 {
 	unsigned count;

@@ -97,8 +97,13 @@ START_TEST(test_every_field)
 		same_text(all[i].path, kinds[i].path);
 		same_text(all[i].name, kinds[i].name);
 	}
+	OK(journal_drop_all(j, (const unsigned[]){2, 4}, 2, &e));
+	journal_close(j);
+	j = reopened();
+	ck_assert_uint_eq(traces(j), count - 2);
 	for (unsigned i = count; i > 0; i--)
-		OK(journal_drop(j, i, &e));
+		if (i != 2 && i != 4)
+			OK(journal_drop(j, i, &e));
 	ck_assert(!there());
 	OK(journal_begin(j, "a domain", DRIVER_PAUSED, &e));
 	OK(journal_put(j, &kinds[0], &id, &e)); /* begun again, with what is now */
@@ -125,6 +130,9 @@ static const struct {
 	{FIRST PUT(1) "{\"drop\":1}\n", 0},
 	{FIRST PUT(1) "{\"drop\":1}\n{\"pu", 0},
 	{FIRST PUT(1), 1},
+	{FIRST PUT(1) PUT(2) PUT(3) "{\"drop\":[1,3]}\n", 1},
+	{FIRST PUT(1) PUT(2) PUT(3) "{\"drop\":[1,3]", 3},
+	{FIRST PUT(1) PUT(2) "{\"drop\":[1,3]}\n", -1},
 	{FIRST PUT(1) "{\"drop\":1}", 1}, /* no end of line: not durable */
 	{FIRST PUT(1) "{\"put\":2,\"kind\":\"file\",\"path\":\"/p", 1},
 	{FIRST PUT(1) PUT(2) "{\"drop\":1}\n" PUT(3), 2},

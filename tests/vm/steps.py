@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot command that something happens to at one step of its journal, and the look at the world afterwards.
+
+The steps are what step_killer.c sees written to the journal, so they are known from a run that nothing happens to.
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+
+import records
+from rig import RigError, TOP, run, wait_until
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUILD = os.environ.get("BUILD", os.path.join(TOP, "build"))
+QSNAP = os.environ.get("QSNAP", os.path.join(BUILD, "qsnap"))
+KILLER = os.path.join(BUILD, "step-killer.so")
+STATUS_RECOVER = 4
+LATE = 300  # seconds: a guard against hangs
+
+
+def build_killer():
+    run("cc", "-std=c17", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", KILLER, os.path.join(HERE, "step_killer.c"))
+
+
+def name_steps(lines):
+    """What each change of a journal is, in words: "begin", "put file", "drop file", "end"; "keep": results
+    become the user's, all at once."""
+    names, kinds = [], {}
+    for line in lines:
+        entry = {} if line == "unlink" else json.loads(line)
+        if "put" in entry:
+            kinds[entry["put"]] = entry["kind"]
+            names.append("put " + entry["kind"])
+        elif "drop" in entry:
+            names.append("keep" if isinstance(entry["drop"], list) else "drop " + kinds[entry["drop"]])
+        else:
+            names.append("begin" if entry else "end")
+    return names
+
+
+class Command:
+    """`qsnap vm WORDS` on a rig, perhaps with something at a step. Its output is in `said` once it ended."""
+
+    def __init__(self, rig, folder, words, step=None, when="", deed=""):
+        self.folder = folder
+        self.steps_file, self.out = os.path.join(folder, "steps"), os.path.join(folder, "out")
+        if os.path.exists(self.steps_file):
+            os.unlink(self.steps_file)
+        environment = {**os.environ, "LC_ALL": "C.UTF-8", "LD_PRELOAD": KILLER, "STEP_LOG": self.steps_file, "LIBVIRT_DEFAULT_URI": rig.uri,
+                       "QSNAP_STATE_DIR": os.path.join(folder, "state")}
+        if step:
+            environment.update(STEP_AT=str(step), STEP_WHEN=when, STEP_DO=deed)
+        with open(self.out, "wb") as out:
+            self.process = subprocess.Popen([QSNAP, "vm", *words], env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+
+    def wait_stopped(self):
+        """Waits until it stopped at its step; False when it ended without."""
+        def there():
+            pid, status = os.waitpid(self.process.pid, os.WUNTRACED | os.WNOHANG)
+            if not pid:
+                return None
+            if os.WIFSTOPPED(status):
+                return "stopped"
+            self.process.returncode = os.waitstatus_to_exitcode(status)
+            return "ended"
+        return wait_until("the command stops at its step", there, LATE) == "stopped"
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self):
+        self.process.kill()
+
+    def wait(self):
+        """Its exit status; negative: the signal."""
+        try:
+            return self.process.wait(LATE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise RigError(f"it does not end:\n{self.said()}") from None
+
+    def said(self):
+        with open(self.out, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def steps(self):
+        try:
+            with open(self.steps_file, encoding="utf-8") as file:
+                return file.read().splitlines()
+        except FileNotFoundError:
+            return []
+
+
+class World:
+    """A guest as it was before, that can be put back there, and compared."""
+
+    def __init__(self, guest):
+        self.guest, self.rig = guest, guest.rig
+        self.folder = self.rig.path("steps")
+        os.makedirs(os.path.join(self.folder, "state"), exist_ok=True)
+        self.state_dir = os.path.join(self.folder, "state")
+        self.template = os.path.join(self.folder, "template")
+        self.definition = guest.virsh("dumpxml", guest.name, "--inactive")
+        self.sources = guest.virsh("domblklist", guest.name)
+        self.files = self.disk_files()
+        guest.wait_agent()
+        self._keep_template()
+        self.asleep = False
+
+    def disk_files(self):
+        return sorted({(folder, name) for folder in {os.path.dirname(path) for path in self.guest.paths()} for name in os.listdir(folder)
+                       if name.startswith("vd")})
+
+    def command(self, *words, **more):
+        return Command(self.rig, self.folder, words, **more)
+
+    # ---- back to the beginning, which is faster than a boot ----
+
+    def _keep_template(self):
+        self.guest.virsh("save", self.guest.name, self.template)
+        for disk in self.guest.disks:
+            run("cp", "--sparse=always", disk.path, f"{self.template}.{disk.target}")
+        self.guest.virsh("restore", self.template)
+        self.guest.wait_records(1)
+
+    def rewind(self):
+        """The guest runs as it did when this object was made, whatever is now."""
+        if not self.rig.libvirtd_pid():
+            self.rig.start_libvirtd()
+        self.guest.virsh("destroy", self.guest.name, want=None)
+        self.guest.virsh("managedsave-remove", self.guest.name, want=None)
+        for name in os.listdir(self.state_dir):
+            os.unlink(os.path.join(self.state_dir, name))
+        for folder, name in set(self.disk_files()) - set(self.files):
+            os.unlink(os.path.join(folder, name))
+        for disk in self.guest.disks:
+            os.truncate(disk.path, 0)
+            run("cp", "--sparse=always", f"{self.template}.{disk.target}", disk.path)
+        path = os.path.join(self.folder, "definition")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self.definition)
+        self.guest.virsh("define", path)
+        self.guest.virsh("restore", self.template)
+        self.guest.wait_records(1)
+
+    # ---- what is so now ----
+
+    def journal(self):
+        return [name for name in os.listdir(self.state_dir) if not name.endswith(".lock")]
+
+    def settled(self, state, kept=()):
+        """All is as it was: nothing of a snapshot is left but `kept`."""
+        guest = self.guest
+        assert not self.journal(), f"a journal is left: {self.journal()}"
+        assert guest.state() == state, f"{guest.state()} instead of {state}"
+        assert guest.virsh("dumpxml", guest.name, "--inactive") == self.definition, "it is defined in another way"
+        assert guest.virsh("domblklist", guest.name) == self.sources, guest.virsh("domblklist", guest.name)
+        assert self.disk_files() == self.files, f"files: {set(self.disk_files()) ^ set(self.files)}"
+        if state == "running":
+            jobs = json.loads(guest.virsh("qemu-monitor-command", guest.name, '{"execute": "query-block-jobs"}'))["return"]
+            assert jobs == [], jobs
+            guest.wait_records(2)
+            assert not guest.frozen(), "its file systems are frozen"
+        for disk in guest.disks:
+            names = [s["name"] for s in json.loads(run("qemu-img", "info", "-U", "-f", disk.format, "--output=json", disk.path)).get("snapshots", [])]
+            assert sorted(names) == sorted(kept), f"{disk.target} has snapshots {names}"
+        assert "--managed-save" not in guest.virsh("list", "--all", "--with-managed-save", "--name")
+        assert guest.name not in guest.virsh("list", "--all", "--with-managed-save", "--name").split(), "it is saved"
+
+    def whole(self, told, leaks=False):
+        """The disks, in copies, have every record and good refcounts. `told`: a record that must be there."""
+        guest, running = self.guest, self.guest.state() == "running"
+        copies = []
+        if running:
+            guest.virsh("suspend", guest.name)
+            told = guest.last()
+        for disk in guest.disks:
+            copies.append(os.path.join(self.folder, disk.target + ".copy"))
+            run("cp", "--sparse=always", disk.path, copies[-1])
+        if running:
+            guest.virsh("resume", guest.name)
+        records.check_disks(copies, least=told)
+        for disk, copy in zip(guest.disks, copies):
+            if disk.format == "qcow2":
+                done = subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", copy], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True)
+                assert done.returncode in ((0, 3) if leaks else (0,)), f"{disk.target}: {done.stdout}"
+
+    @staticmethod
+    def images(folder):
+        """What is there is all of a snapshot, whole; or nothing is there."""
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        if names:
+            assert names == ["manifest.json", "vda.qcow2", "vdb.qcow2"], names
+            records.check_disks([os.path.join(folder, name) for name in names[1:]])
+
+    @staticmethod
+    def clear(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
