@@ -99,6 +99,9 @@ bool libvirt_xml_has_alias(xmlDoc *definition, const char *alias);
 /* ---- operations, one or a few to a file ---- */
 
 int libvirt_local(struct driver *d, struct error *e);
+bool libvirt_uri_is_local(const char *uri);
+/* Names of hosts, one of them maybe without its domain. */
+bool libvirt_same_host(const char *ours, const char *theirs);
 int libvirt_look(struct driver *d, const char *domain, struct driver_domain *out, struct error *e);
 int libvirt_list(struct driver *d, char ***uuids, unsigned *count, struct error *e);
 
@@ -113,6 +116,8 @@ int libvirt_set_time(struct driver *d, const char *uuid, struct error *e);
 /* Whether this reason of a pause, while no job runs, is somebody's wish and not an error. */
 bool libvirt_paused_by_user(int reason);
 
+/* Whether QEMU's name for a device, an id or a path, is that of this alias. */
+bool libvirt_qdev_is(const char *qdev, const char *alias);
 int libvirt_internal_create(struct driver *d, const char *uuid, const char *const *targets, unsigned count,
 	const char *name, struct error *e);
 int libvirt_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, struct error *e);

@@ -11,7 +11,7 @@
 enum { NAME_MAX_CHARS = 256, UUID_HEX = 32 };
 
 /* SCHEME[+TRANSPORT]://[USER@][HOST][:PORT]/PATH */
-static bool is_local_uri(const char *uri)
+bool libvirt_uri_is_local(const char *uri)
 {
 	const char *authority = strstr(uri, "://");
 	if (!authority)
@@ -33,7 +33,7 @@ static bool is_local_uri(const char *uri)
 	return len == 9 && !strncmp(host, "localhost", 9);
 }
 
-static bool same_host_name(const char *ours, const char *theirs)
+bool libvirt_same_host(const char *ours, const char *theirs)
 {
 	size_t a = strcspn(ours, "."), b = strcspn(theirs, ".");
 	bool both_long = ours[a] && theirs[b];
@@ -118,7 +118,7 @@ int libvirt_local(struct driver *d, struct error *e)
 	AUTO_FREE char *uri = virConnectGetURI(l->conn);
 	if (!uri)
 		return libvirt_fail(l, e);
-	if (!is_local_uri(uri))
+	if (!libvirt_uri_is_local(uri))
 		return err_set(e, ERR_UNSUPPORTED, "'%s' may be another host, its disks are not here", uri);
 	libvirt_tell(l, "virConnectGetHostname");
 	AUTO_FREE char *theirs = virConnectGetHostname(l->conn);
@@ -127,7 +127,7 @@ int libvirt_local(struct driver *d, struct error *e)
 		return libvirt_fail(l, e);
 	if (gethostname(ours, sizeof ours - 1))
 		return err_set(e, ERR_IO, "this host has no name");
-	if (!same_host_name(ours, theirs))
+	if (!libvirt_same_host(ours, theirs))
 		return err_set(e, ERR_UNSUPPORTED, "libvirt runs on host '%s', this one is '%s'", theirs, ours);
 	return compare_uuids(l, e);
 }

@@ -59,7 +59,7 @@ static json_t *query_block(struct libvirt *l, virDomainPtr dom, struct error *e)
 }
 
 /* A qdev is the device's id, or a path of QEMU's objects that has it as one part. */
-static bool qdev_is(const char *qdev, const char *alias)
+bool libvirt_qdev_is(const char *qdev, const char *alias)
 {
 	size_t len = strlen(alias);
 	for (const char *part = qdev; part; part = strchr(part, '/')) {
@@ -76,7 +76,7 @@ static const char *node_of(const json_t *devices, const char *alias, const char 
 	for (size_t i = 0; i < json_array_size(devices); i++) {
 		const json_t *device = json_array_get(devices, i);
 		const char *qdev = json_string_value(json_object_get(device, "qdev"));
-		if (!qdev || !qdev_is(qdev, alias))
+		if (!qdev || !libvirt_qdev_is(qdev, alias))
 			continue;
 		if (found) {
 			err_fill(e, ERR_UNSUPPORTED, "disk '%s' is more than one of QEMU's devices", target);
