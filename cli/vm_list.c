@@ -7,10 +7,23 @@
 #include <getopt.h>
 #include <time.h>
 
-static void print_targets(const struct vm_listed *l, FILE *out)
+/* "vda,vdb"; returns its width. */
+static int print_targets(const struct vm_listed *l)
 {
+	int width = 0;
+
 	for (unsigned i = 0; i < l->target_count; i++)
-		fprintf(out, "%s%s", i ? "," : "", l->targets[i]);
+		width += printf("%s%s", i ? "," : "", l->targets[i]);
+	return width;
+}
+
+static int targets_width(const struct vm_listed *l)
+{
+	int width = 0;
+
+	for (unsigned i = 0; i < l->target_count; i++)
+		width += (int)strlen(l->targets[i]) + (i > 0);
+	return width;
 }
 
 static void print_kind(const struct vm_listed *l)
@@ -25,30 +38,23 @@ static void print_kind(const struct vm_listed *l)
 
 static void print_human(const struct vm_listed *l, unsigned count)
 {
-	int name = 4, disks = 5;
+	int name = (int)strlen("NAME"), disks = (int)strlen("DISKS");
 
 	for (unsigned i = 0; i < count; i++) {
-		int width = l[i].target_count ? (int)l[i].target_count - 1 : 1;
-		for (unsigned k = 0; k < l[i].target_count; k++)
-			width += (int)strlen(l[i].targets[k]);
-		disks = width > disks ? width : disks;
-		name = (int)strlen(l[i].name) > name ? (int)strlen(l[i].name) : name;
+		name = (int)max_u64((uint64_t)name, strlen(l[i].name));
+		disks = (int)max_u64((uint64_t)disks, (uint64_t)targets_width(&l[i]));
 	}
 	if (count)
 		printf("%-*s  %-25s  %-*s  KIND\n", name, "NAME", "TAKEN", disks, "DISKS");
 	for (unsigned i = 0; i < count; i++) {
 		char when[32] = "";
 		struct tm tm;
-		time_t created = l[i].created;
-		int width = l[i].target_count ? (int)l[i].target_count - 1 : 0;
+		time_t created = (time_t)l[i].created;
 
-		if (localtime_r(&created, &tm))
-			strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S %z", &tm);
+		if (localtime_r(&created, &tm) && !strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S %z", &tm))
+			when[0] = 0;
 		printf("%-*s  %-25s  ", name, l[i].name, when);
-		print_targets(&l[i], stdout);
-		for (unsigned k = 0; k < l[i].target_count; k++)
-			width += (int)strlen(l[i].targets[k]);
-		printf("%*s  ", disks - width, "");
+		printf("%*s  ", disks - print_targets(&l[i]), "");
 		print_kind(&l[i]);
 	}
 }

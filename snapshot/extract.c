@@ -59,6 +59,14 @@ int take_targets(struct take *t, struct error *e)
 	return 0;
 }
 
+int take_folder(struct take *t, struct error *e)
+{
+	if (!take_to_folder(t))
+		return 0;
+	t->folder_made = !mkdir(t->opts->to, 0777);
+	return t->folder_made || errno == EEXIST ? 0 : err_sys(e, errno, "%s", t->opts->to);
+}
+
 /* order: no image is there, its trace, the image. */
 static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, struct error *e)
 {
@@ -96,8 +104,6 @@ int take_extract(struct take *t, struct error *e)
 {
 	if (!t->opts->to)
 		return 0;
-	if (take_to_folder(t) && mkdir(t->opts->to, 0777) && errno != EEXIST)
-		return err_sys(e, errno, "%s", t->opts->to);
 	for (unsigned i = 0; i < t->part_count; i++)
 		if (extract(t, &t->parts[i], &t->out->disks[i], e))
 			return -1;

@@ -111,6 +111,7 @@ struct take {
 	struct part *parts;
 	unsigned part_count;
 	bool extract_stopped;
+	bool folder_made;   /* that of the images; it goes when nothing came into it */
 	unsigned manifest;  /* its trace; 0: none */
 	uint64_t paused_at; /* CLOCK_MONOTONIC, ns; 0: not */
 };
@@ -132,6 +133,7 @@ int take_internal(struct take *t, struct error *e);
 int take_overlay(struct take *t, struct error *e);
 /* Where the images go, before the first step; then images out of the parts (snapshot/extract.c). */
 int take_targets(struct take *t, struct error *e);
+int take_folder(struct take *t, struct error *e);
 int take_extract(struct take *t, struct error *e);
 bool take_to_folder(const struct take *t);
 /* DIR/manifest.json, when the images went to a folder (snapshot/manifest.c). */

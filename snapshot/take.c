@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { MAX_NAME = 200, MAX_PAUSE_SECONDS = 30 };
 
@@ -111,7 +112,9 @@ static int begin(struct take *t, struct error *e)
 	if (t->vm->driver->ops->look(t->vm->driver, t->vm->domain.uuid, &t->domain, e) || take_scope(t, e) ||
 		choose_name(t, e))
 		return -1;
-	return look_at_disks(t, e) || take_targets(t, e) || take_choose(t, e) || take_space(t, e) ? -1 : 0;
+	return look_at_disks(t, e) || take_targets(t, e) || take_choose(t, e) || take_space(t, e) || take_folder(t, e)
+		       ? -1
+		       : 0;
 }
 
 static int freeze_state(struct take *t, struct error *e)
@@ -180,6 +183,8 @@ int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, str
 	take_pause_ends(&t);
 	if (!failed)
 		record(&t);
+	else if (t.folder_made)
+		(void)rmdir(opts->to); /* it stays where something is in it */
 	for (unsigned i = 0; i < t.part_count; i++)
 		free(t.parts[i].path);
 	free(t.parts);

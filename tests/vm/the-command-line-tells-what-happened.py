@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import subprocess
 
 from guest import Guest
@@ -135,6 +136,17 @@ def failures(qsnap, guest, folder):
             waiting = subprocess.Popen(qsnap.words("delete", guest.name, "x", "--wait", "300"), stderr=subprocess.PIPE)
             fcntl.flock(lock, fcntl.LOCK_UN)
             assert b"no snapshot 'x'" in waiting.communicate(timeout=300)[1] and waiting.returncode == 1
+    with report.test("a signal ends it early, and all is as before"):
+        words = qsnap.words("snapshot", guest.name, "--mode", "cold", "--to", f"{folder}.early", "--progress", "json")
+        early = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        told = [json.loads(early.stderr.readline())]
+        while told[-1] != {"event": "step", "step": "save"}:
+            told.append(json.loads(early.stderr.readline()))
+        early.send_signal(signal.SIGTERM)
+        told += [json.loads(line) for line in early.stderr]
+        assert early.wait() == 143 and told[-1] == {"event": "failed", "status": 143}, told
+        assert guest.state() == "running" and qsnap.json("list", guest.name)["snapshots"] == []
+        assert not os.path.exists(f"{folder}.early") and not os.path.exists(qsnap.file(guest, "journal"))
     with report.test("1: no such domain, no such disk"):
         qsnap.run("list", "nobody", want=1)
         assert "no disk vdz" in qsnap.run("snapshot", guest.name, "--disks", "vda,vdz", want=1)[1]
