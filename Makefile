@@ -40,7 +40,8 @@ DEFS_ALL := $(if $(call on,$(HAVE_LIBDEFLATE)),-DHAVE_LIBDEFLATE) $(if $(call on
 LIBS := $(if $(call on,$(HAVE_LIBDEFLATE)),-ldeflate) $(if $(call on,$(HAVE_ISAL)),-lisal) \
 	$(if $(call on,$(HAVE_SECCOMP)),-lseccomp) -lzstd -lz -lcrypto -ljansson
 VM_LIBS := $(if $(call on,$(HAVE_LIBVIRT)),-lvirt-qemu -lvirt -lxml2)
-$(B)/driver/libvirt_%.o $(B)/tests/unit/test_libvirt.o: private CPPFLAGS += $(shell pkg-config --cflags libxml-2.0 2>/dev/null)
+XML_FLAGS := $(shell pkg-config --cflags libxml-2.0 2>/dev/null)
+$(B)/driver/libvirt_%.o $(B)/tests/unit/test_libvirt.o: private CPPFLAGS += $(XML_FLAGS)
 
 OPT ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wvla -Wpointer-arith \
@@ -124,7 +125,7 @@ fuzz: ## let libFuzzer work (FUZZ_SECONDS=60 each; FUZZ_ONLY='header entry' choo
 			-artifact_prefix=build/fuzz/$$n- build/fuzz/new/$$n tests/fuzz/corpus/$$n; done
 
 lint: $(B)/unit_list.h ## layout, layers, references to FORMAT.md, shellcheck, cppcheck, clang-tidy
-	@LINT_FLAGS='$(filter-out -W% -DQSNAP%,$(CFLAGS_ALL)) -I$(B) -Ilib' scripts/lint $(B)
+	@LINT_FLAGS='$(filter-out -W% -DQSNAP%,$(CFLAGS_ALL)) -I$(B) -Ilib $(XML_FLAGS)' scripts/lint $(B)
 deps: ## install the Debian packages that building and testing need
 	scripts/deps build
 	scripts/deps test
