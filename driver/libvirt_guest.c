@@ -4,7 +4,7 @@
  */
 #include "driver/libvirt_internal.h"
 
-enum { DETACH_WAIT_MS = 30000, DETACH_STEP_MS = 20 };
+enum { DETACH_WAIT_MS = 30000, DETACH_STEP_MS = 20, SET_TIME_SECONDS = 10 };
 
 int libvirt_suspend(struct driver *d, const char *uuid, struct error *e)
 {
@@ -110,20 +110,37 @@ int libvirt_device(struct driver *d, const char *uuid, const char *xml, bool att
 	return alias ? wait_detached(l, dom, alias, e) : 0;
 }
 
-/* libvirt would wait for the agent for ever. The time is the domain's, not ours, so what was usual is put back. */
 static int set_agent_time(struct libvirt *l, virDomainPtr dom, int seconds, struct error *e)
 {
 	libvirt_tell(l, "virDomainAgentSetResponseTimeout");
 	return virDomainAgentSetResponseTimeout(dom, seconds, 0) ? libvirt_fail(l, e) : 0;
 }
 
-static int with_agent(struct libvirt *l, virDomainPtr dom, unsigned seconds, bool freeze, struct error *e)
+static int freeze(virDomainPtr dom)
 {
-	if (set_agent_time(l, dom, seconds < INT32_MAX ? (int)seconds : INT32_MAX, e))
+	return virDomainFSFreeze(dom, NULL, 0, 0);
+}
+
+static int thaw(virDomainPtr dom)
+{
+	return virDomainFSThaw(dom, NULL, 0, 0);
+}
+
+static int set_time(virDomainPtr dom)
+{
+	return virDomainSetTime(dom, 0, 0, VIR_DOMAIN_TIME_SYNC);
+}
+
+/* libvirt would wait for the agent for ever. How long it waits is the domain's, not ours, so what is usual is put back. */
+static int ask_agent(struct driver *d, const char *uuid, unsigned seconds, const char *name, int (*call)(virDomainPtr),
+	struct error *e)
+{
+	struct libvirt *l = libvirt_of(d);
+	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
+	if (!dom || set_agent_time(l, dom, seconds < INT32_MAX ? (int)seconds : INT32_MAX, e))
 		return -1;
-	libvirt_tell(l, freeze ? "virDomainFSFreeze" : "virDomainFSThaw");
-	int n = freeze ? virDomainFSFreeze(dom, NULL, 0, 0) : virDomainFSThaw(dom, NULL, 0, 0);
-	int rc = n < 0 ? libvirt_fail(l, e) : 0;
+	libvirt_tell(l, name);
+	int rc = call(dom) < 0 ? libvirt_fail(l, e) : 0;
 	struct error unimportant;
 	set_agent_time(l, dom, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, &unimportant);
 	return rc;
@@ -131,24 +148,15 @@ static int with_agent(struct libvirt *l, virDomainPtr dom, unsigned seconds, boo
 
 int libvirt_freeze(struct driver *d, const char *uuid, unsigned seconds, struct error *e)
 {
-	struct libvirt *l = libvirt_of(d);
-	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
-	return dom ? with_agent(l, dom, seconds, true, e) : -1;
+	return ask_agent(d, uuid, seconds, "virDomainFSFreeze", freeze, e);
 }
 
 int libvirt_thaw(struct driver *d, const char *uuid, unsigned seconds, struct error *e)
 {
-	struct libvirt *l = libvirt_of(d);
-	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
-	return dom ? with_agent(l, dom, seconds, false, e) : -1;
+	return ask_agent(d, uuid, seconds, "virDomainFSThaw", thaw, e);
 }
 
 int libvirt_set_time(struct driver *d, const char *uuid, struct error *e)
 {
-	struct libvirt *l = libvirt_of(d);
-	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
-	if (!dom)
-		return -1;
-	libvirt_tell(l, "virDomainSetTime");
-	return virDomainSetTime(dom, 0, 0, VIR_DOMAIN_TIME_SYNC) ? libvirt_fail(l, e) : 0;
+	return ask_agent(d, uuid, SET_TIME_SECONDS, "virDomainSetTime", set_time, e);
 }

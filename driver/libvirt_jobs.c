@@ -138,7 +138,7 @@ int libvirt_end_job(struct driver *d, const char *uuid, const char *target, bool
 	struct libvirt *l = libvirt_of(d);
 	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
 	AUTO_MIRROR struct mirror before = {0}, after = {0};
-	if (!dom || read_mirror(l, dom, target, &before, e))
+	if (!dom || (pivot && read_mirror(l, dom, target, &before, e)))
 		return -1;
 	unsigned how = VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC | (pivot ? VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT : 0);
 	libvirt_tell(l, "virDomainBlockJobAbort");

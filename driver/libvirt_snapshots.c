@@ -155,7 +155,8 @@ static bool is_of_all_disks(const struct driver_domain *dom, const char *const *
 }
 
 /* With all disks it is a record as of a guest that was shut off: what a snapshot without memory is when libvirt goes back to it.
- * libvirt takes no such record of some disks only; as a disk snapshot it lists and deletes it, and refuses to go back. */
+ * libvirt takes no such record of some disks only; as a disk snapshot it lists it and refuses to go back. Beside a raw disk it
+ * deletes no more than the record, silently. */
 static char *record_xml(const char *definition, const char *name, int64_t created, const char *const *targets,
 	unsigned count, struct error *e)
 {
