@@ -6,7 +6,7 @@
 
 #include <getopt.h>
 
-enum { COMMIT_THREADS = CLI_OWN };
+enum { COMMIT_THREADS = CLI_OWN, COMMIT_FLATTEN };
 
 struct commit_args {
 	struct cli_source source;
@@ -14,7 +14,7 @@ struct commit_args {
 	uint64_t rate;
 	enum cli_progress_kind progress;
 	unsigned threads;
-	bool keep, quiet;
+	bool keep, flatten, quiet;
 };
 
 static void parse(const struct cli *c, int argc, char **argv, struct commit_args *a)
@@ -41,6 +41,9 @@ static void parse(const struct cli *c, int argc, char **argv, struct commit_args
 			break;
 		case 'q':
 			a->quiet = true;
+			break;
+		case COMMIT_FLATTEN:
+			a->flatten = true;
 			break;
 		case COMMIT_THREADS:
 			a->threads = cli_parse_number(c, "number of threads", arg, 0, 1024);
@@ -101,6 +104,7 @@ static int commit(const struct cli *c, const struct commit_args *a, struct chain
 		.base = base,
 		.keep = a->keep,
 		.rate_limit = a->rate,
+		.flatten_snapshots = a->flatten,
 		.threads = a->threads,
 		.progress = &progress.base};
 	int failed = convert_commit(&o, &e);
@@ -141,6 +145,8 @@ static const struct cli_option commit_options[] = {
 	{'b', "base", "BASE", "the backing file to commit into, not the next one; the image is not emptied"},
 	{'d', "drop", NULL, "do not empty the image afterwards"},
 	{'r', "rate", "RATE", "limit to so many bytes a second"},
+	{COMMIT_FLATTEN, "flatten-snapshots", NULL,
+		"internal snapshots that would show something else get clusters of their own first"},
 	{COMMIT_THREADS, "threads", "N", "threads that read (default: one for each processor; 0: none but the first)"},
 	CLI_ROW_PROGRESS,
 	CLI_ROW_QUIET,

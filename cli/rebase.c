@@ -6,14 +6,14 @@
 
 #include <getopt.h>
 
-enum { REBASE_THREADS = CLI_OWN };
+enum { REBASE_THREADS = CLI_OWN, REBASE_FLATTEN };
 
 struct rebase_args {
 	struct cli_source source, onto;
 	const char *cache, *name, *backing;
 	enum cli_progress_kind progress;
 	unsigned threads;
-	bool unsafe, compress, quiet;
+	bool unsafe, compress, flatten, quiet;
 };
 
 static void parse(const struct cli *c, int argc, char **argv, struct rebase_args *a)
@@ -51,6 +51,9 @@ static void parse(const struct cli *c, int argc, char **argv, struct rebase_args
 			break;
 		case 'q':
 			a->quiet = true;
+			break;
+		case REBASE_FLATTEN:
+			a->flatten = true;
 			break;
 		case REBASE_THREADS:
 			a->threads = cli_parse_number(c, "number of threads", arg, 0, 1024);
@@ -138,6 +141,7 @@ static int rebase(const struct cli *c, const struct rebase_args *a, struct chain
 		.backing_format = a->backing ? a->onto.format : NULL,
 		.unsafe = a->unsafe,
 		.compress = a->compress,
+		.flatten_snapshots = a->flatten,
 		.threads = a->threads,
 		.progress = &progress.base};
 	int failed = convert_rebase(&o, &e);
@@ -176,6 +180,8 @@ static const struct cli_option rebase_options[] = {
 		"cache mode of the new backing file: writeback (default), none, directsync, ..."},
 	{'u', "backing-unsafe", NULL, "only write the new name down: neither backing file is opened"},
 	{'c', "compress", NULL, "store compressed what comes into the image"},
+	{REBASE_FLATTEN, "flatten-snapshots", NULL,
+		"internal snapshots that would show something else get clusters of their own first"},
 	{REBASE_THREADS, "threads", "N",
 		"threads that read and compare (default: one for each processor; 0: none but the first)"},
 	CLI_ROW_FORCE_SHARE,

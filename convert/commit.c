@@ -109,7 +109,7 @@ static int refuse(const struct commit_opts *o, struct error *e)
 		.cancel = &quiet};
 
 	base.size = base.layers[0].size;
-	return states_refuse_change(&change, e);
+	return (o->flatten_snapshots && states_flatten(&change, e)) || states_refuse_change(&change, e) ? -1 : 0;
 }
 
 int convert_commit(const struct commit_opts *o, struct error *e)

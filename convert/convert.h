@@ -81,11 +81,12 @@ int convert_resize(struct chain *image, uint64_t size, enum prealloc prealloc, s
 /* ---- commit (convert/commit.c) ---- */
 
 struct commit_opts {
-	struct chain *image; /* layers 0 (unless `keep`) and `base` opened for writing */
-	unsigned base;       /* the layer that takes what those above it hold; at least 1 */
-	bool keep;           /* the image is not emptied */
-	uint64_t rate_limit; /* bytes a second, 0: none */
-	unsigned threads;    /* 0: serial */
+	struct chain *image;    /* layers 0 (unless `keep`) and `base` opened for writing */
+	unsigned base;          /* the layer that takes what those above it hold; at least 1 */
+	bool keep;              /* the image is not emptied */
+	bool flatten_snapshots; /* of the image: what they would show of the base otherwise becomes theirs first */
+	uint64_t rate_limit;    /* bytes a second, 0: none */
+	unsigned threads;       /* 0: serial */
 	struct progress *progress;
 };
 /* The base grows if it is shorter. ERR_UNSUPPORTED before the first write when an internal snapshot of a layer above the base would
@@ -100,7 +101,8 @@ struct rebase_opts {
 	const char *backing_name, *backing_format; /* for the header; NULL: none */
 	bool unsafe;                               /* nothing but the header changes */
 	bool compress;
-	unsigned threads; /* 0: serial */
+	bool flatten_snapshots; /* what they would show of the backing file otherwise becomes theirs first */
+	unsigned threads;       /* 0: serial */
 	struct progress *progress;
 };
 /* The disk reads the same afterwards. ERR_UNSUPPORTED before the first write when an internal snapshot would not. */

@@ -230,8 +230,8 @@ int transfer_run(struct transfer *t, struct error *e);
 
 struct state_change {
 	const struct chain *chain; /* layers [0, below) keep their clusters; what lies under them changes */
-	unsigned below;
-	struct chain *now, *to; /* what lies there, and what is going to; NULL: nothing */
+	unsigned first, below;     /* only snapshots of layers [first, below) are looked at */
+	struct chain *now, *to;    /* what lies there, and what is going to; NULL: nothing */
 	/* Only ranges change in which layers [0, below) of this chain hold something; NULL: all may. */
 	struct chain *written;
 	unsigned threads;
@@ -239,6 +239,9 @@ struct state_change {
 };
 /* ERR_UNSUPPORTED naming the internal snapshots of these layers that would show something else than they do now. */
 int states_refuse_change(const struct state_change *s, struct error *e);
+/* Gives the snapshots of the top layer, which is open for writing, clusters of their own for what would change. What they show stays
+ * the same at any moment. ERR_UNSUPPORTED, nothing changed, when snapshots of other layers would change. */
+int states_flatten(const struct state_change *s, struct error *e);
 
 /* ---- one conversion (convert/run.c) ---- */
 

@@ -2,7 +2,7 @@
  *
  * rebase: another backing file under an image whose disk stays the same (FORMAT.md §10). What the image leaves to its backing file,
  * and what the new one would not show, comes into the image.
- * order: snapshots looked at, before any write; clusters, flush; then the name in the header.
+ * order: snapshots looked at, before any write, or given clusters of their own; clusters, flush; then the name in the header.
  */
 #include "convert/internal.h"
 
@@ -100,7 +100,9 @@ static int refuse(const struct rebase_opts *o, struct chain *now, struct error *
 		return err_set(e, ERR_UNSUPPORTED, "an image with a raw external data file cannot have a backing file");
 	if (o->compress && (q->h.incompatible & INCOMPAT_DATA_FILE))
 		return err_set(e, ERR_UNSUPPORTED, "there is no compression with an external data file");
-	return o->unsafe ? 0 : states_refuse_change(&change, e);
+	if (o->unsafe)
+		return 0;
+	return (o->flatten_snapshots && states_flatten(&change, e)) || states_refuse_change(&change, e) ? -1 : 0;
 }
 
 int convert_rebase(const struct rebase_opts *o, struct error *e)

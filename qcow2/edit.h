@@ -91,6 +91,9 @@ int edit_snapshot_create(struct edit *ed, const struct snapshot_new *n, struct e
 /* The active state becomes snapshot `index` (of q->snapshots) again, its size included, by one write of one sector. `widen`: as of a
  * new snapshot; ERR_LIMIT without it. */
 int edit_snapshot_apply(struct edit *ed, uint32_t index, bool widen, unsigned threads, struct error *e);
+/* A whole cluster at `guest`, which shows the backing file in snapshot `index`: `bytes` are what it shows there, zeros behind the
+ * end of its disk (qcow2/snapshot_fill.c). ERR_UNSUPPORTED with extended L2 entries. */
+int edit_snapshot_fill(struct edit *ed, uint32_t index, uint64_t guest, const void *bytes, struct error *e);
 int edit_snapshot_delete(struct edit *ed, uint32_t index, unsigned threads, struct error *e);
 
 /* ---- persistent bitmaps (qcow2/bitmap_change.c, FORMAT.md §9) ---- */

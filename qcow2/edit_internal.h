@@ -154,6 +154,8 @@ int alloc_grow_table(struct edit *ed, uint64_t host, struct error *e);
 int map_table(struct edit *ed, uint64_t guest, struct table **out, struct error *e);
 /* The same for writing: made or copied from a shared one (COPIED of its entries from the refcounts) when need be. */
 int map_table_for_write(struct edit *ed, uint64_t guest, struct table **out, struct error *e);
+/* ERR_CORRUPT unless the L2 table that a snapshot's L1 entry `index` leads to may be written to. */
+int map_check_snapshots_table(const struct edit *ed, uint64_t index, uint64_t host, struct error *e);
 /* The decoded entry of `guest` in its table (NULL: unallocated). */
 int map_entry(struct edit *ed, const struct table *t, uint64_t guest, struct l2_entry *out, struct error *e);
 void map_set(struct edit *ed, struct table *t, uint64_t guest, uint64_t raw, uint64_t bitmap);

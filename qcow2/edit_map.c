@@ -61,6 +61,16 @@ static int copy_shared(struct edit *ed, const struct table *old, struct table *t
 	return 0;
 }
 
+int map_check_snapshots_table(const struct edit *ed, uint64_t index, uint64_t host, struct error *e)
+{
+	/* What a snapshot shares with the disk has the same place in both. */
+	if (bits_any(&ed->metadata, host >> ed->g.cluster_bits, 1) &&
+		(index >= ed->l1_entries || (ed->l1[index] & ENTRY_OFFSET_MASK) != host))
+		return err_set(e, ERR_CORRUPT, "%s: L2 table at 0x%llx overlaps other metadata", ed->file->name,
+			(unsigned long long)host);
+	return 0;
+}
+
 static void set_l1(struct edit *ed, uint64_t index, uint64_t raw)
 {
 	ed->l1[index] = raw;

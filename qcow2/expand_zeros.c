@@ -82,11 +82,8 @@ static int expand_tree(struct expansion *p, const uint64_t *l1, uint32_t entries
 			return -1;
 		if (!host)
 			continue;
-		/* What a snapshot shares with the disk has the same place in both. */
-		if (!p->active && bits_any(&ed->metadata, host >> ed->g.cluster_bits, 1) &&
-			(i >= ed->l1_entries || (ed->l1[i] & ENTRY_OFFSET_MASK) != host))
-			return err_set(e, ERR_CORRUPT, "%s: L2 table at 0x%llx overlaps other metadata", ed->file->name,
-				(unsigned long long)host);
+		if (!p->active && map_check_snapshots_table(ed, i, host, e))
+			return -1;
 		if (expand_table(p, host, i * geometry_l2_span(&ed->g), e))
 			return -1;
 		if (progress_cancelled(ed->progress))

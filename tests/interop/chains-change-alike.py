@@ -223,6 +223,54 @@ def a_snapshot_that_stays(verb, *options):
     same_bytes("the disk", flat("top"), disk)
 
 
+def states(name):
+    """What the disk and each snapshot show, at their own sizes."""
+    found = {"": flat(name)}
+    for snapshot in qemu_img("info", "--output=json", path(name)).json().get("snapshots", []):
+        qsnap("convert", "-f", "qcow2", "-l", "id=" + snapshot["id"], "-O", "raw", path(name), path("out"))
+        with open(path("out"), "rb") as file:
+            found[snapshot["id"]] = file.read()
+    return found
+
+
+def flattened_snapshots_stay(seed):
+    """commit and rebase with --flatten-snapshots: nothing is refused, and each snapshot shows what it did."""
+    rng = random.Random(seed)
+    fresh()
+    depth = rng.randrange(2, 5)
+    formats = make_chain(rng, depth)
+    top = f"layer{depth - 1}"
+    data = qemu_img("info", "--output=json", path(top)).json()["format-specific"]["data"]
+    if data.get("corrupt"):  # qemu-io was not content with its own compressed clusters
+        return
+    few = data.get("extended-l2") or data.get("refcount-bits", 16) < 4
+    for _ in range(rng.randrange(1, 4)):
+        if few:
+            break
+        qsnap("snapshot", "-c", "s", path(top))
+        size = qemu_img("info", "--output=json", path(top)).json()["virtual-size"]
+        if data["compat"] != "0.10" and rng.random() < 0.3:
+            size = some_size(rng)
+            qsnap("resize", "-q", "--shrink", "-f", "qcow2", path(top), size)
+        at = rng.randrange(size // 512) * 512
+        qsnap("io", "-f", "qcow2", "-c", f"write -P 77 {at} {min(size - at, rng.choice([512, 300 * KIB]))}", path(top))
+    before = states(top)
+    if rng.random() < 0.5:
+        make_layer(rng, "other", [])
+        words = ["rebase", *rng.choice([["-b", ""], ["-b", "other", "-F", "qcow2"], ["-b", "layer0", "-F", formats[0]]])]
+    else:
+        words = ["commit", "-q", *rng.choice([[], ["-d"], ["-b", "layer0"]])]
+    qsnap(*words, "-f", "qcow2", "--threads", rng.choice("012"), "--flatten-snapshots", path(top))
+    check_all(formats)
+    after = states(top)
+    for name, want in before.items():
+        same_bytes(f"{words}: state '{name}'", after[name], want)
+    if not few:
+        qsnap("snapshot", "-a", "id=1", path(top))
+        same_bytes("the first snapshot, gone back to", flat(top), before["1"])
+        check_all(formats)
+
+
 def resize_keeps_snapshots():
     overlay_with_snapshot()
     want = snapshot_shows("ours")
@@ -251,6 +299,7 @@ def main():
     report.seeds(24, "commit keeps the disk", commit_keeps_the_disk)
     report.seeds(24, "rebase keeps the disk", rebase_keeps_the_disk)
     report.seeds(16, "resize shows zeros", resize_shows_zeros)
+    report.seeds(16, "flattened snapshots stay", flattened_snapshots_stay)
     report.test("commit refuses to change a snapshot", a_snapshot_that_would_change, "commit", "-q")
     report.test("... of a layer above the base", a_snapshot_that_would_change, "commit", "-q", "-b", "base")
     report.test("rebase refuses to change a snapshot", a_snapshot_that_would_change, "rebase", "-b", "other", "-F", "raw")

@@ -100,12 +100,16 @@ static struct io *new_qcow2(struct subject *s, unsigned layer, const char *backi
 	return file;
 }
 
-/* Reads a chain whose files are the caller's. */
-static uint64_t read_chain(struct io **files, unsigned count, uint8_t *out)
+/* Reads a chain whose files are the caller's; of its top a snapshot, or -1. */
+static uint64_t read_state(struct io **files, unsigned count, int snapshot, uint8_t *out)
 {
 	struct chain *c = chain_of(files, NULL, count);
 	struct io *image;
 	struct error e;
+	if (snapshot >= 0)
+		must(qcow2_snapshot_select(c->layers[0].q, (uint32_t)snapshot, &e), &e);
+	c->size = snapshot >= 0 ? c->layers[0].q->size : c->size;
+	c->layers[0].size = c->size;
 	must(chain_io(&image, c, &e) || io_read(image, out, c->size, 0, &e), &e);
 	uint64_t size = c->size;
 	io_close(image);
@@ -113,6 +117,11 @@ static uint64_t read_chain(struct io **files, unsigned count, uint8_t *out)
 		c->layers[i].file = c->layers[i].data = NULL;
 	chain_close(c);
 	return size;
+}
+
+static uint64_t read_chain(struct io **files, unsigned count, uint8_t *out)
+{
+	return read_state(files, count, -1, out);
 }
 
 static struct io *copy_of(struct io *file)
@@ -275,7 +284,38 @@ struct rebase_case {
 	struct subject *s;
 	struct io *onto; /* NULL: none */
 	unsigned judged;
+	uint8_t *snapshots[2]; /* what they show; NULL: there are none */
+	uint64_t snapshot_size;
 };
+
+static void expect_snapshots(const struct rebase_case *x, struct io **files, unsigned count, const char *what)
+{
+	AUTO_FREE uint8_t *bytes = calloc(1, LARGEST);
+	for (int i = 0; i < 2 && x->snapshots[i]; i++)
+		if (read_state(files, count, i, bytes) != x->snapshot_size ||
+			memcmp(bytes, x->snapshots[i], x->snapshot_size) != 0)
+			ck_abort_msg("%s: snapshot %d is another one", what, i);
+}
+
+/* Two snapshots of the top, which share tables with each other and with the disk; `sparse`: the first one has none of its own. */
+static void take_snapshots(struct rebase_case *x, bool sparse)
+{
+	struct subject *s = x->s;
+	struct edited d;
+	struct error e;
+	must(edited_open(&d, s->chain, 0, NULL, &e) || (sparse && edit_empty(d.ed, &e)), &e);
+	for (int i = 0; i < 2; i++) {
+		const struct snapshot_new n = {.name = i ? "b" : "a", .icount = UINT64_MAX};
+		uint8_t byte = (uint8_t)(0x70 + i);
+		must(edit_snapshot_create(d.ed, &n, &e) || edit_flush(d.ed, &e), &e);
+		x->snapshots[i] = calloc(1, LARGEST);
+		x->snapshot_size = read_chain(s->files, LAYERS, x->snapshots[i]);
+		must(edit_write(d.ed, &byte, 1, next_random(s, s->kind->size[0]), &e), &e);
+	}
+	must(edited_close(&d, &e), &e);
+	read_chain(s->files, LAYERS, s->disk);
+	io_fault_forget(s->files[0]);
+}
 
 static void judge_rebase(void *ctx, struct io *file, const char *what)
 {
@@ -294,6 +334,10 @@ static void judge_rebase(void *ctx, struct io *file, const char *what)
 	uint64_t size = is_old ? read_chain(old, LAYERS, bytes) : read_chain(new, x->onto ? 2 : 1, bytes);
 	if (size != x->s->kind->size[0] || memcmp(bytes, x->s->disk, size))
 		ck_abort_msg("%s: on the %s backing file the disk is another one", what, is_old ? "old" : "new");
+	if (is_old)
+		expect_snapshots(x, old, LAYERS, what);
+	else
+		expect_snapshots(x, new, x->onto ? 2 : 1, what);
 	x->judged++;
 }
 
@@ -305,6 +349,7 @@ static int rebase(struct rebase_case *x, unsigned threads, struct error *e)
 		.onto = onto,
 		.backing_name = onto ? "onto" : NULL,
 		.backing_format = onto ? "raw" : NULL,
+		.flatten_snapshots = x->snapshots[0] != NULL,
 		.threads = threads};
 	int failed = convert_rebase(&o, e);
 	if (onto) {
@@ -332,6 +377,45 @@ START_TEST(rebase_keeps_the_disk_at_every_moment)
 		top = copy_of(s.files[0]);
 		judge_rebase(&x, top, "in the end");
 		io_close(top);
+		io_close(x.onto);
+		subject_free(&s);
+	}
+}
+END_TEST
+
+START_TEST(flattened_snapshots_stay_at_every_moment)
+{
+	for (unsigned to = 0; to < 3 && !kinds[_i].extended_l2; to++) {
+		struct subject s;
+		struct error e;
+		size_t count;
+		subject_open(&s, &kinds[_i], 27 + (uint64_t)_i);
+		struct rebase_case x = {.s = &s, .onto = to ? new_raw(&s, to == 1 ? 50 << 10 : 250 << 10) : NULL};
+		take_snapshots(&x, to != 1);
+		struct io *top = copy_of(s.files[0]);
+		must(rebase(&x, to, &e), &e);
+		const struct fault_record *records = io_fault_records(s.files[0], &count);
+		crash_each(io_memory_bytes(top), top->size, records, count, 10, judge_rebase, &x);
+		ck_assert_uint_gt(x.judged, 1);
+		io_close(top);
+		for (unsigned k = 1; k < 200; k += 1 + k / 8) {
+			struct subject f;
+			subject_open(&f, &kinds[_i], 27 + (uint64_t)_i);
+			struct rebase_case y = {.s = &f, .onto = x.onto};
+			take_snapshots(&y, to != 1);
+			io_fault_fail(f.files[0], k % 2 ? FAULT_WRITE : FAULT_FLUSH, 1 + k / 2, k % 2 ? ENOSPC : EIO,
+				false);
+			(void)rebase(&y, 0, &e);
+			io_fault_fail(f.files[0], k % 2 ? FAULT_WRITE : FAULT_FLUSH, 0, 0, false);
+			top = copy_of(f.files[0]);
+			judge_rebase(&y, top, "after a fault");
+			io_close(top);
+			free(y.snapshots[0]);
+			free(y.snapshots[1]);
+			subject_free(&f);
+		}
+		free(x.snapshots[0]);
+		free(x.snapshots[1]);
 		io_close(x.onto);
 		subject_free(&s);
 	}
@@ -396,6 +480,7 @@ Suite *suite_commit_rebase(void)
 	tcase_add_loop_test(t, the_top_is_emptied_only_when_the_base_is_durable, 0, n);
 	tcase_add_loop_test(t, a_fault_in_commit_keeps_the_disk, 0, n);
 	tcase_add_loop_test(t, rebase_keeps_the_disk_at_every_moment, 0, n);
+	tcase_add_loop_test(t, flattened_snapshots_stay_at_every_moment, 0, n);
 	tcase_add_loop_test(t, rebase_from_nothing_keeps_zeros, 0, n);
 	tcase_add_loop_test(t, a_fault_in_rebase_keeps_the_disk, 0, n);
 	suite_add_tcase(s, t);
