@@ -25,7 +25,8 @@ static int save(struct take *t, struct error *e)
 {
 	struct vm *vm = t->vm;
 
-	if (detach_devices(t, e) || take_freeze(t, e) || trace_put(vm, &(struct trace){.kind = TRACE_SAVED}, NULL, e))
+	if (detach_devices(t, e) || take_freeze(t, e) || take_deadline(t, e) ||
+		trace_put(vm, &(struct trace){.kind = TRACE_SAVED}, NULL, e))
 		return -1;
 	vm_step(vm, "save", NULL);
 	take_pause_begins(t);
@@ -120,16 +121,24 @@ int take_cold(struct take *t, struct error *e)
 	return take_cold_start(t, e);
 }
 
+void take_set_clock(const struct take *t)
+{
+	struct vm *vm = t->vm;
+	struct error e;
+
+	if (t->domain.state == DRIVER_RUNNING && t->domain.agent &&
+		vm->driver->ops->set_time(vm->driver, t->domain.uuid, &e))
+		vm_note(vm, "the guest's clock could not be set: %s", e.msg);
+}
+
 int take_cold_start(struct take *t, struct error *e)
 {
 	struct vm *vm = t->vm;
-	bool was_saved = t->paused_at && t->domain.state == DRIVER_RUNNING && t->domain.agent;
 
 	if (trace_undo_kind(vm, TRACE_SAVED, e) || trace_undo_kind(vm, TRACE_FROZEN, e) ||
 		trace_undo_kind(vm, TRACE_DEVICE, e))
 		return -1;
 	take_pause_ends(t);
-	if (was_saved && vm->driver->ops->set_time(vm->driver, t->domain.uuid, e))
-		vm_note(vm, "the guest's clock could not be set: %s", e->msg);
+	take_set_clock(t);
 	return 0;
 }

@@ -9,7 +9,7 @@ static int instant(struct take *t, int (*deed)(struct take *t, struct error *e),
 {
 	struct error thaw;
 
-	if (take_freeze(t, e))
+	if (take_freeze(t, e) || take_deadline(t, e))
 		return -1;
 	vm_step(t->vm, "snapshot", NULL);
 	take_pause_begins(t);

@@ -114,6 +114,7 @@ struct take {
 	bool folder_made;   /* that of the images; it goes when nothing came into it */
 	unsigned manifest;  /* its trace; 0: none */
 	uint64_t paused_at; /* CLOCK_MONOTONIC, ns; 0: not */
+	uint64_t held_at;   /* the same, the guest's file systems included */
 };
 
 /* A name for a file of ours beside the disk (a device's: in the state folder); the caller's. ERR_USAGE when it is there. */
@@ -128,6 +129,8 @@ int take_space(struct take *t, struct error *e);
 int take_cold(struct take *t, struct error *e);
 /* The guest goes on, after a cold snapshot. */
 int take_cold_start(struct take *t, struct error *e);
+/* A guest that was saved does not know for how long. It is not worth a failure. */
+void take_set_clock(const struct take *t);
 int take_live(struct take *t, struct error *e);
 int take_internal(struct take *t, struct error *e);
 int take_overlay(struct take *t, struct error *e);
@@ -143,6 +146,8 @@ int take_freeze(struct take *t, struct error *e);
 /* When the guest was to stand still, and how long it did. */
 void take_pause_begins(struct take *t);
 void take_pause_ends(struct take *t);
+/* ERR_LIMIT when it stands still, or its file systems do, for longer than it may. */
+int take_deadline(const struct take *t, struct error *e);
 
 /* ---- the engine on a disk's file (snapshot/disk.c): the guest does not run ---- */
 

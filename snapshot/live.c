@@ -107,20 +107,47 @@ static int copy_all(struct take *t, bool synchronous, struct error *e)
 	return copy_all(t, true, e);
 }
 
-/* The instant: no guest runs between the end of the first job and of the last. */
+/* Each by a call of its own: taking a copy back is content with one that has gone by itself, which would not be whole. */
 static int end_jobs(struct take *t, struct error *e)
 {
-	struct vm *vm = t->vm;
-	unsigned id;
+	uint64_t done, total;
+	int ready = look_at_jobs(t, &done, &total, e);
 
-	if (t->domain.state != DRIVER_RUNNING)
-		return trace_undo_kind(vm, TRACE_COPY, e);
-	if (trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, &id, e))
+	if (ready <= 0)
+		return ready < 0 ? -1 : err_set(e, ERR_IO, "the copies are not the same as the disks any more");
+	for (unsigned i = 0; i < t->part_count; i++) {
+		const char *target = t->parts[i].disk->target;
+
+		if (take_deadline(t, e))
+			return -1;
+		vm_step(t->vm, "end", target);
+		if (t->vm->driver->ops->end_job(t->vm->driver, t->domain.uuid, target, false, e))
+			return -1;
+	}
+	return 0;
+}
+
+/* The instant: no guest runs between the end of the first job and of the last. One that paused by itself, or by somebody's
+ * wish, stays so. */
+static int end_at_once(struct take *t, struct error *e)
+{
+	struct vm *vm = t->vm;
+	unsigned id = 0;
+
+	if (vm_look(vm, e))
 		return -1;
-	vm_step(vm, "suspend", NULL);
-	if (vm->driver->ops->suspend(vm->driver, t->domain.uuid, e) || trace_undo_kind(vm, TRACE_COPY, e))
+	if (vm->domain.state == DRIVER_RUNNING) {
+		if (trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, &id, e))
+			return -1;
+		vm_step(vm, "suspend", NULL);
+		if (vm->driver->ops->suspend(vm->driver, t->domain.uuid, e))
+			return -1;
+	} else if (vm->domain.state != DRIVER_PAUSED) {
+		return err_set(e, ERR_CHANGED, "domain '%s' was stopped meanwhile", vm->domain.name);
+	}
+	if (end_jobs(t, e) || (id && trace_undo(vm, id, e)))
 		return -1;
-	return trace_undo(vm, id, e);
+	return trace_undo_kind(vm, TRACE_COPY, e);
 }
 
 int take_live(struct take *t, struct error *e)
@@ -128,7 +155,7 @@ int take_live(struct take *t, struct error *e)
 	if (copy_all(t, t->opts->synchronous, e) || take_freeze(t, e))
 		return -1;
 	take_pause_begins(t); /* the instant of a guest that does not run is any */
-	if (end_jobs(t, e))
+	if (end_at_once(t, e))
 		return -1;
 	take_pause_ends(t);
 	return trace_undo_kind(t->vm, TRACE_FROZEN, e);

@@ -166,6 +166,15 @@ static void record(const struct take *t)
 		vm_note(t->vm, "the hypervisor does not list the snapshot: %s", e.msg);
 }
 
+/* A second time, where the first was not all: what is in the way may be gone, and a guest should not wait for the next command. */
+static int take_back(struct vm *vm, struct error *e)
+{
+	if (!trace_undo_all(vm, e))
+		return 0;
+	vm_note(vm, "%s; tried once more", e->msg);
+	return trace_undo_all(vm, e);
+}
+
 int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, struct error *e)
 {
 	struct take t = {.vm = vm, .opts = opts, .out = out};
@@ -175,12 +184,14 @@ int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, str
 	int failed = begin(&t, e) || freeze_state(&t, e) || take_extract(&t, e) || take_manifest(&t, e) ||
 		     keep_results(&t, e);
 
-	if (trace_undo_all(vm, failed ? &later : e)) {
+	if (take_back(vm, failed ? &later : e)) {
 		if (failed)
 			vm_note(vm, "%s", later.msg);
 		failed = -1;
 	}
 	take_pause_ends(&t);
+	if (!failed && t.extract_stopped && out->mode == VM_COLD)
+		take_set_clock(&t);
 	if (!failed)
 		record(&t);
 	else if (t.folder_made)

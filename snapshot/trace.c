@@ -38,11 +38,13 @@ static const struct trace *find(const struct vm *vm, unsigned id)
 
 int trace_undo(struct vm *vm, unsigned id, struct error *e)
 {
-	const struct trace *t = find(vm, id);
+	const struct trace *found = find(vm, id);
 
-	if (!t)
+	if (!found)
 		return 0;
-	if (vm_look(vm, e) || undo[t->kind](vm, t, e))
+	const struct trace t = *found; /* others may come and go meanwhile, but its strings stay */
+
+	if (vm_look(vm, e) || undo[t.kind](vm, &t, e))
 		return -1;
 	return journal_drop(vm->journal, id, e);
 }
@@ -63,8 +65,11 @@ static int undo_some(struct vm *vm, enum trace_kind kind, struct error *e)
 		if (!next)
 			return failed;
 		below = next->id;
-		if (trace_undo(vm, next->id, failed ? &later : e))
-			failed = -1;
+		if (!trace_undo(vm, next->id, failed ? &later : e))
+			continue;
+		if (failed)
+			vm_note(vm, "%s", later.msg);
+		failed = -1;
 	}
 }
 

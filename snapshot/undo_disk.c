@@ -48,6 +48,9 @@ static int remove_file(const struct vm *vm, const char *path, struct error *e)
 			if (d->images[k].path && disk_same_file(d->images[k].path, path))
 				return err_set(e, ERR_CHANGED, "%s: disk %s of domain '%s' uses it", path, d->target,
 					vm->domain.name);
+		if (d->copy_to && disk_same_file(d->copy_to, path))
+			return err_set(e, ERR_BUSY, "%s: disk %s of domain '%s' is still copied to it", path, d->target,
+				vm->domain.name);
 	}
 	if (access(path, F_OK) && errno == ENOENT)
 		return 0;
@@ -86,6 +89,23 @@ static int wait_until_ready(struct vm *vm, const char *target, struct error *e)
 	}
 }
 
+/* The guest stands still until the definition names the base, too: whenever all dies, what the definition names has the last
+ * writes. Else, after the definition's overlay was found, nobody could tell whether the base has newer ones. */
+static int pivot(struct vm *vm, const char *target, struct error *e)
+{
+	unsigned id = 0;
+	struct error later;
+
+	if (vm_look(vm, e) || (vm->domain.state == DRIVER_RUNNING &&
+				      trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, &id, e)))
+		return -1;
+	vm_step(vm, "pivot", target);
+	int failed = (id && vm->driver->ops->suspend(vm->driver, vm->domain.uuid, e)) ||
+		     vm->driver->ops->end_job(vm->driver, vm->domain.uuid, target, true, e);
+
+	return (id && trace_undo(vm, id, failed ? &later : e)) || failed ? -1 : 0;
+}
+
 static int commit_running(struct vm *vm, const struct trace *t, const struct driver_disk *d, struct error *e)
 {
 	struct driver_job job;
@@ -100,8 +120,7 @@ static int commit_running(struct vm *vm, const struct trace *t, const struct dri
 	vm_step(vm, "commit", t->target);
 	if (job.kind == DRIVER_NO_JOB && vm->driver->ops->commit(vm->driver, vm->domain.uuid, t->target, t->name, e))
 		return -1;
-	return wait_until_ready(vm, t->target, e) ||
-	       vm->driver->ops->end_job(vm->driver, vm->domain.uuid, t->target, true, e);
+	return wait_until_ready(vm, t->target, e) || pivot(vm, t->target, e) ? -1 : 0;
 }
 
 static int commit_shut_off(struct vm *vm, const struct trace *t, struct error *e)

@@ -59,16 +59,15 @@ int undo_paused(struct vm *vm, const struct trace *t, struct error *e)
 	return vm->driver->ops->resume(vm->driver, vm->domain.uuid, e);
 }
 
-/* The agent thaws what is not frozen, too. A guest that does not run has nothing to thaw: a restored one thaws by itself
- * only when it is told, so the trace of a saved one is younger and was taken back before. */
+/* The agent thaws what is not frozen, too. A guest that is off has nothing to thaw; a saved one comes back frozen. */
 int undo_frozen(struct vm *vm, const struct trace *t, struct error *e)
 {
 	(void)t;
+	if (!vm_active(vm) && !vm->domain.saved)
+		return 0;
 	if (vm->domain.state != DRIVER_RUNNING)
-		return vm->domain.state == DRIVER_PAUSED
-			       ? err_set(e, ERR_BUSY, "domain '%s' is paused: its file systems cannot be thawed",
-					 vm->domain.name)
-			       : 0;
+		return err_set(e, ERR_BUSY, "domain '%s' is %s: its file systems cannot be thawed now",
+			vm->domain.name, vm_active(vm) ? "paused" : "saved");
 	vm_step(vm, "thaw", NULL);
 	return vm->driver->ops->thaw(vm->driver, vm->domain.uuid, THAW_SECONDS, e);
 }
@@ -78,6 +77,10 @@ int undo_device(struct vm *vm, const struct trace *t, struct error *e)
 	for (unsigned i = 0; i < vm->domain.host_device_count; i++)
 		if (strcmp(vm->domain.host_devices[i], t->name) == 0)
 			return 0;
+	if (!vm_active(vm)) /* its definition has kept it; what is saved has not */
+		return vm->domain.saved ? err_set(e, ERR_BUSY, "domain '%s' is saved: its device can come back when it runs",
+						  vm->domain.name)
+					: 0;
 	vm_step(vm, "attach", NULL);
 	return vm->driver->ops->device(vm->driver, vm->domain.uuid, t->name, true, e);
 }

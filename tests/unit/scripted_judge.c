@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What is left of the machine of tests/unit/scripted_world.h, looked at with the engine and by hand.
+ */
+#include "qcow2/check.h"
+#include "tests/unit/scratch.h"
+#include "tests/unit/scripted_world.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <unistd.h>
+
+static enum image_format image_format(enum driver_format f)
+{
+	return f == DRIVER_RAW ? IMAGE_RAW : IMAGE_QCOW2;
+}
+
+void world_read(const char *path, enum driver_format format, const char *snapshot, uint8_t bytes[WORLD_BYTES])
+{
+	const struct snapshot_query query = {.name = snapshot};
+	const struct chain_opts opts = {
+		.format = image_format(format), .lock = IO_LOCK_NONE, .snapshot = snapshot ? &query : NULL};
+	AUTO_CHAIN struct chain *c = NULL;
+	AUTO_IO struct io *io = NULL;
+	struct error e;
+
+	if (chain_open(&c, path, &opts, &e) || chain_io(&io, c, &e))
+		ck_abort_msg("%s", e.msg);
+	ck_assert_uint_eq(c->size, WORLD_BYTES);
+	if (io_read(io, bytes, WORLD_BYTES, 0, &e))
+		ck_abort_msg("%s", e.msg);
+	io_close(STEAL(io));
+}
+
+static void judge_image(const char *path, unsigned snapshots, const char *what)
+{
+	const struct chain_opts opts = {
+		.format = IMAGE_QCOW2, .no_backing = true, .inspect = true, .lock = IO_LOCK_NONE};
+	AUTO_CHAIN struct chain *c = NULL;
+	struct check_result r;
+	struct error e;
+
+	if (chain_open(&c, path, &opts, &e) || qcow2_check(&c->layers[0], &(struct check_opts){0}, &r, &e))
+		ck_abort_msg("%s: %s", what, e.msg);
+	ck_assert_msg(!r.corruptions && !r.check_errors, "%s: %s is damaged", what, path);
+	ck_assert_msg(c->layers[0].q->snapshot_count == snapshots, "%s: %s has %u snapshots", what, path,
+		c->layers[0].q->snapshot_count);
+}
+
+static void judge_content(const char *path, enum driver_format format, const char *snapshot, const uint8_t *expected,
+	const char *what)
+{
+	uint8_t bytes[WORLD_BYTES];
+
+	world_read(path, format, snapshot, bytes);
+	for (unsigned i = 0; i < WORLD_BYTES; i++)
+		if (bytes[i] != expected[i])
+			ck_abort_msg("%s: %s%s%s: at %u %u, not %u", what, path, snapshot ? ", snapshot " : "",
+				snapshot ? snapshot : "", i, bytes[i], expected[i]);
+}
+
+static void judge_disk(const struct world_disk *d, const struct world_disk *before, const char *kept, const char *what)
+{
+
+	if (d->network)
+		return;
+	for (unsigned side = 0; side < 2; side++) {
+		const struct world_chain *now = side ? &d->defined : &d->in_use, *then = &before->defined;
+
+		ck_assert_msg(now->count == then->count && !strcmp(now->images[0].path, then->images[0].path) &&
+				      now->images[0].format == then->images[0].format,
+			"%s: disk %s %s %s", what, d->target, side ? "is defined as" : "is on", now->images[0].path);
+	}
+	ck_assert_msg(d->job == before->job, "%s: disk %s has a job", what, d->target);
+	const struct world_image *top = &d->defined.images[0];
+
+	judge_content(top->path, top->format, NULL, d->content, what);
+	if (top->format == DRIVER_QCOW2)
+		judge_image(top->path, kept != NULL, what);
+	if (kept)
+		judge_content(top->path, top->format, kept, d->instant, what);
+}
+
+static bool of_machine(const char *name)
+{
+	return !strcmp(name, "out") || !strcmp(name, "state") || !strcmp(name, "base.qcow2") ||
+	       !strcmp(name, "vda.qcow2") || !strcmp(name, "vdb.qcow2") || !strcmp(name, "vdb.raw") ||
+	       !strcmp(name, "vdc.qcow2") || name[0] == '.';
+}
+
+static void judge_files(const char *what)
+{
+	DIR *dir = opendir(".");
+	struct dirent *entry;
+
+	ck_assert_ptr_nonnull(dir);
+	while ((entry = readdir(dir)))
+		ck_assert_msg(of_machine(entry->d_name), "%s: %s is left", what, entry->d_name);
+	closedir(dir);
+	ck_assert_msg(access("state/" WORLD_UUID ".journal", F_OK) != 0, "%s: the journal is left", what);
+}
+
+void world_judge(const struct world *w, const struct world *before, const char *what)
+{
+	ck_assert_msg(w->state == before->state, "%s: state %d, not %d", what, w->state, before->state);
+	ck_assert_msg(w->saved == before->saved, "%s: %s saved", what, w->saved ? "is" : "is not");
+	ck_assert_msg(w->paused_by_user == before->paused_by_user, "%s: paused by user", what);
+	ck_assert_msg(!w->frozen, "%s: is frozen", what);
+	ck_assert_msg(w->device_attached == before->device_attached, "%s: device", what);
+	ck_assert_msg(w->kept || w->record_count == before->record_count, "%s: %u records", what, w->record_count);
+	for (unsigned i = 0; i < w->disk_count; i++)
+		judge_disk(&w->disks[i], &before->disks[i], w->kept, what);
+	judge_files(what);
+}
+
+void world_judge_output(const struct world *w, bool whole, const char *what)
+{
+	unsigned names = 0;
+	DIR *dir = opendir("out");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)))
+		names += entry->d_name[0] != '.';
+	if (dir)
+		closedir(dir);
+	ck_assert_msg(names == (whole ? w->disk_count + 1 : 0), "%s: %u files in out", what, names);
+	if (!whole)
+		return;
+	ck_assert_msg(access("out/manifest.json", F_OK) == 0, "%s: no manifest", what);
+	for (unsigned i = 0; i < w->disk_count; i++) {
+		char path[64];
+
+		snprintf(path, sizeof path, "out/%s.qcow2", w->disks[i].target);
+		judge_content(path, DRIVER_QCOW2, NULL, w->disks[i].instant, what);
+	}
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * For tests: a machine whose disks are real files in the current folder, made and changed by our own engine, and whose state is in
+ * memory that outlives the process that changes it. Its guest writes numbered records to all its disks whenever it runs.
+ */
+#ifndef QSNAP_TESTS_UNIT_SCRIPTED_WORLD_H
+#define QSNAP_TESTS_UNIT_SCRIPTED_WORLD_H
+
+#include "snapshot/snapshot.h"
+
+enum { WORLD_DISKS = 3, WORLD_CHAIN = 4, WORLD_PATH = 256, WORLD_BYTES = 64 << 10, WORLD_RECORDS = 4 };
+#define WORLD_UUID "0e9d2a8e-3a52-4b0a-9f3a-5d1f6a7b8c9d"
+
+struct world_image {
+	char path[WORLD_PATH];
+	enum driver_format format;
+};
+struct world_chain {
+	struct world_image images[WORLD_CHAIN]; /* [0] is the top */
+	unsigned count;
+};
+struct world_disk {
+	char target[8];
+	struct world_chain in_use, defined;
+	bool readonly, shareable, transient, encrypted, network, other_format;
+	enum driver_job_kind job;
+	bool shallow;
+	char copy_to[WORLD_PATH];
+	unsigned polls;               /* until the job is ready */
+	uint8_t content[WORLD_BYTES]; /* what the guest wrote */
+	uint8_t instant[WORLD_BYTES]; /* and what it was when the snapshot was taken */
+};
+
+/* What happens at step `at`, counted from 1: before its deed, or after it. */
+enum world_event { EVENT_NONE, EVENT_FAIL, EVENT_FAIL_AFTER, EVENT_LOST, EVENT_DIE, EVENT_DIE_AFTER, EVENT_HOOK, EVENTS };
+
+struct world {
+	enum driver_state state;
+	bool saved, saved_paused, frozen, agent, paused_by_user, transient, foreign_job, external_records;
+	bool device, device_attached; /* one of the host, passed through */
+	char records[WORLD_RECORDS][64];
+	unsigned record_count;
+	struct world_disk disks[WORLD_DISKS];
+	unsigned disk_count;
+
+	/* the script */
+	unsigned at, steps;
+	enum world_event event;
+	void (*hook)(struct world *w);
+	bool late_definition; /* what a pivot changes is in the definition only with the next step */
+	bool no_freeze;       /* the agent says no */
+	unsigned ready_polls; /* of each job */
+	unsigned freezes, set_times;
+	atomic_bool cancel;
+	char last_op[32];
+	unsigned written; /* records */
+	bool instant_was;
+	const char *kept; /* for judging: a snapshot that each disk is to have, with the instant's bytes; NULL: none */
+};
+
+/* In a new scratch folder; `raw_second`: vdb is raw, else qcow2. vda is a qcow2 overlay on a qcow2 base. */
+struct world *world_new(bool raw_second);
+void world_free(struct world *w);
+/* Files and state as world_new left them. */
+void world_reset(struct world *w, bool raw_second);
+/* The guest writes one record to each disk, if it runs. */
+void world_tick(struct world *w);
+/* The snapshot's instant is now. */
+void world_instant(struct world *w);
+/* Power failure of the guest alone. */
+void world_crash(struct world *w);
+bool world_active(const struct world *w);
+
+/* Our own engine as the hypervisor's. */
+int world_snapshot(const char *path, const char *name, bool create, struct error *e);
+int world_copy_top(const struct world_disk *d, struct error *e);
+int world_overlay(const char *path, const struct world_image *below, struct error *e);
+int world_commit(const char *overlay, struct error *e);
+
+/* ---- judging ---- */
+
+/* What a disk or an image shows, or a snapshot in it, all WORLD_BYTES of it. */
+void world_read(const char *path, enum driver_format format, const char *snapshot, uint8_t bytes[WORLD_BYTES]);
+/* State, definition and files are as in `before`; each disk shows what the guest wrote, without damage; `what` is told else. */
+void world_judge(const struct world *w, const struct world *before, const char *what);
+/* out/ holds an image of each disk that shows the instant, or nothing. */
+void world_judge_output(const struct world *w, bool whole, const char *what);
+
+#endif

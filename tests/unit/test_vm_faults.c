@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * snapshot/: each step of each way to take a snapshot fails, or does what it should and fails then; from some step on all do; the user
+ * cancels there, or the guest's power goes. Afterwards, and after the next command, the machine is as before and nothing that
+ * the guest wrote is lost.
+ */
+#include "tests/unit/journal_fault.h"
+#include "tests/unit/vm_cases.h"
+
+#include <check.h>
+
+Suite *suite_vm_faults(void);
+
+static struct world *w;
+static struct world before;
+static struct error e;
+
+static void enter(void)
+{
+	w = world_new(false);
+}
+
+static void leave(void)
+{
+	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
+	world_free(w);
+}
+
+static void cancel(struct world *world)
+{
+	atomic_store(&world->cancel, true);
+}
+
+/* What was running is off then, and nobody may start it. */
+static void power_fails(struct world *world)
+{
+	if (world_active(world))
+		before.state = DRIVER_SHUT_OFF, before.paused_by_user = false;
+	world_crash(world);
+}
+
+static const struct {
+	const char *name;
+	enum world_event event;
+	void (*hook)(struct world *world);
+} events[] = {
+	{"fails", EVENT_FAIL, NULL},
+	{"fails after it was done", EVENT_FAIL_AFTER, NULL},
+	{"and all later ones fail", EVENT_LOST, NULL},
+	{"is where the user cancels", EVENT_HOOK, cancel},
+	{"is where the guest's power goes", EVENT_HOOK, power_fails},
+};
+
+/* Returns whether the step was reached. */
+static bool one(const struct vm_case *c, int event, unsigned k)
+{
+	struct error later;
+	char what[200];
+	unsigned left;
+
+	vm_case_set(w, c);
+	before = *w;
+	w->at = k;
+	w->event = events[event].event;
+	w->hook = events[event].hook;
+	int failed = vm_case_run(w, c, &left, &e);
+	bool reached = w->steps >= k;
+
+	snprintf(what, sizeof what, "%s: step %u %s", c->name, k, events[event].name);
+	ck_assert_msg(!failed || reached, "%s: %s", what, e.msg);
+	if (failed && !left && w->event != EVENT_LOST) /* then there is nothing for the next one to do */
+		vm_case_judge(w, &before, c, false, what);
+	if (vm_run_recover(w, &later))
+		ck_abort_msg("%s: %s; recovery: %s", what, failed ? e.msg : "done", later.msg);
+	vm_case_judge(w, &before, c, !failed, what);
+	return reached;
+}
+
+START_TEST(test_step)
+{
+	const int per_case = sizeof events / sizeof *events;
+	unsigned k = 1;
+
+	while (one(&vm_cases[_i / per_case], _i % per_case, k))
+		k++;
+	ck_assert_uint_gt(k, 5);
+}
+END_TEST
+
+/* Every write of the journal, and every time it is made durable. */
+START_TEST(test_journal_full)
+{
+	const struct vm_case *c = &vm_cases[_i / 2];
+	struct error later;
+	unsigned calls, left;
+	char what[200];
+
+	for (unsigned k = 1;; k++) {
+		vm_case_set(w, c);
+		before = *w;
+		journal_fault_at(k, JOURNAL_FAULT_FAILS, _i & 1);
+		int failed = vm_case_run(w, c, &left, &e);
+
+		calls = journal_fault_calls();
+		snprintf(what, sizeof what, "%s: write %u of the journal fails%s", c->name, k,
+			_i & 1 ? ", and all later ones" : "");
+		ck_assert_msg(!failed || calls >= k, "%s: %s", what, e.msg);
+		if (vm_run_recover(w, &later))
+			ck_abort_msg("%s: %s; recovery: %s", what, failed ? e.msg : "done", later.msg);
+		vm_case_judge(w, &before, c, !failed, what);
+		if (calls < k)
+			break;
+	}
+}
+END_TEST
+
+Suite *suite_vm_faults(void)
+{
+	Suite *s = suite_create("vm_faults");
+	TCase *t = tcase_create("faults");
+
+	tcase_add_checked_fixture(t, enter, leave);
+	tcase_set_timeout(t, 120);
+	tcase_add_loop_test(t, test_step, 0, vm_case_count * (int)(sizeof events / sizeof *events));
+	tcase_add_loop_test(t, test_journal_full, 0, vm_case_count * 2);
+	suite_add_tcase(s, t);
+	return s;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * snapshot/: each way to take a snapshot, of a guest that writes all the time: the images show the instant byte for byte and the
+ * machine is as before. And what is refused.
+ */
+#include "tests/unit/vm_cases.h"
+
+#include <check.h>
+
+Suite *suite_vm_modes(void);
+
+static struct world *w;
+static struct world before;
+static struct error e;
+
+#define OK(call) ck_assert_msg((call) == 0, "%s: %s", #call, e.msg)
+
+static void enter(void)
+{
+	w = world_new(false);
+}
+
+static void leave(void)
+{
+	world_free(w);
+}
+
+START_TEST(test_ends_well)
+{
+	const struct vm_case *c = &vm_cases[_i];
+	unsigned left;
+
+	vm_case_set(w, c);
+	w->ready_polls = 2;
+	before = *w;
+	OK(vm_case_run(w, c, &left, &e));
+	ck_assert_uint_eq(left, 0);
+	vm_case_judge(w, &before, c, true, c->name);
+	ck_assert_uint_eq(w->freezes, c->quiesce);
+	ck_assert_uint_eq(w->record_count, c->keep);
+	ck_assert_uint_eq(w->set_times, c->mode == VM_COLD && c->before == BEFORE_RUNNING);
+}
+END_TEST
+
+Suite *suite_vm_modes(void)
+{
+	Suite *s = suite_create("vm_modes");
+	TCase *t = tcase_create("modes");
+
+	tcase_add_checked_fixture(t, enter, leave);
+	tcase_set_timeout(t, 60);
+	tcase_add_loop_test(t, test_ends_well, 0, vm_case_count);
+	suite_add_tcase(s, t);
+	return s;
+}

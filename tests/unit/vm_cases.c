@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The cases of tests/unit/vm_cases.h.
+ */
+#include "tests/unit/vm_cases.h"
+
+#include "tests/unit/journal_fault.h"
+#include "tests/unit/scratch.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const struct vm_case vm_cases[] = {
+	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, true, false},
+	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, false, true},
+	{"cold, a raw disk", BEFORE_RUNNING, true, VM_COLD, VM_VIA_ANY, false, true, false},
+	{"cold, kept", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false},
+	{"cold, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_ANY, false, false, false},
+	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, false, false, false},
+	{"shut off, a raw disk", BEFORE_SHUT_OFF, true, VM_AUTO, VM_VIA_ANY, false, false, false},
+	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false},
+	{"live", BEFORE_RUNNING, false, VM_LIVE, VM_VIA_ANY, false, true, false},
+	{"live, a raw disk", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false},
+	{"live, paused", BEFORE_PAUSED, true, VM_LIVE, VM_VIA_ANY, false, false, false},
+	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, false, true, false},
+	{"internal, kept", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false},
+	{"internal, paused", BEFORE_PAUSED, false, VM_INSTANT, VM_VIA_INTERNAL, false, false, false},
+	{"overlay", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_OVERLAY, false, true, false},
+	{"overlay, a raw disk", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false},
+	{"overlay, paused", BEFORE_PAUSED, true, VM_INSTANT, VM_VIA_OVERLAY, false, false, false},
+};
+const int vm_case_count = sizeof vm_cases / sizeof *vm_cases;
+
+static void empty_folder(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+	char name[400];
+
+	while (dir && (entry = readdir(dir))) {
+		snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+		unlink(name);
+	}
+	if (dir)
+		closedir(dir);
+	rmdir(path);
+}
+
+void vm_case_set(struct world *w, const struct vm_case *c)
+{
+	empty_folder("out");
+	empty_folder("state");
+	world_reset(w, c->raw);
+	if (c->before == BEFORE_PAUSED)
+		w->state = DRIVER_PAUSED;
+	w->paused_by_user = c->before == BEFORE_PAUSED;
+	if (c->before == BEFORE_SHUT_OFF || c->before == BEFORE_SAVED)
+		w->state = DRIVER_SHUT_OFF;
+	w->saved = c->before == BEFORE_SAVED;
+	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
+}
+
+void vm_case_options(const struct vm_case *c, struct vm_take *t)
+{
+	vm_take_defaults(t);
+	t->name = "s";
+	t->mode = c->mode;
+	t->via = c->via;
+	t->quiesce = c->quiesce ? VM_QUIESCE_REQUIRED : VM_QUIESCE_NO;
+	t->keep = c->keep;
+	t->extract_stopped = c->stopped;
+	t->to = "out/";
+	t->threads = 0;
+}
+
+int vm_run(struct world *w, const struct vm_take *t, unsigned *left, struct error *e)
+{
+	struct progress progress = {.cancel = &w->cancel};
+	struct vm_opts o = {.driver = scripted_driver_new(w),
+		.domain = "machine",
+		.state_dir = "state",
+		.voice.progress = &progress};
+	struct vm_taken taken;
+	struct vm *vm;
+	int failed = vm_open(&vm, &o, e);
+
+	*left = 0;
+	if (!failed) {
+		failed = t ? vm_take(vm, t, &taken, e) : 0;
+		*left = vm_left(vm);
+		if (t && !failed)
+			vm_taken_free(&taken);
+		vm_close(vm);
+	}
+	driver_close(o.driver);
+	return failed;
+}
+
+int vm_case_run(struct world *w, const struct vm_case *c, unsigned *left, struct error *e)
+{
+	struct vm_take t;
+
+	vm_case_options(c, &t);
+	return vm_run(w, &t, left, e);
+}
+
+int vm_run_recover(struct world *w, struct error *e)
+{
+	unsigned left;
+
+	w->at = w->steps = 0;
+	w->event = EVENT_NONE;
+	atomic_store(&w->cancel, false);
+	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
+	return vm_run(w, NULL, &left, e);
+}
+
+void vm_case_judge(struct world *w, const struct world *before, const struct vm_case *c, bool done, const char *what)
+{
+	bool whole = access("out/manifest.json", F_OK) == 0;
+
+	ck_assert_msg(whole || !done, "%s: nothing was made", what);
+	w->kept = whole && c->keep ? "s" : NULL;
+	world_judge(w, before, what);
+	world_judge_output(w, whole, what);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * For tests: ways to take a snapshot of the machine of tests/unit/scripted_world.h, and one command from its beginning to its end.
+ */
+#ifndef QSNAP_TESTS_UNIT_VM_CASES_H
+#define QSNAP_TESTS_UNIT_VM_CASES_H
+
+#include "tests/unit/scripted_driver.h"
+
+enum vm_before { BEFORE_RUNNING, BEFORE_PAUSED, BEFORE_SHUT_OFF, BEFORE_SAVED };
+struct vm_case {
+	const char *name;
+	enum vm_before before;
+	bool raw; /* the second disk */
+	enum vm_mode mode;
+	enum vm_via via;
+	bool keep, quiesce, stopped;
+};
+extern const struct vm_case vm_cases[];
+extern const int vm_case_count;
+
+/* The machine as the case wants it before the command, with nothing left of an earlier one. */
+void vm_case_set(struct world *w, const struct vm_case *c);
+/* The options of the case's command, into out/. */
+void vm_case_options(const struct vm_case *c, struct vm_take *t);
+/* One command: opens, takes the snapshot, closes. *left: what waits for recovery. */
+int vm_case_run(struct world *w, const struct vm_case *c, unsigned *left, struct error *e);
+int vm_run(struct world *w, const struct vm_take *t, unsigned *left, struct error *e);
+/* The next command, with nothing planned: it recovers. */
+int vm_run_recover(struct world *w, struct error *e);
+/* The machine is as before; what the command made is whole or not there; `done`: it must be there. */
+void vm_case_judge(struct world *w, const struct world *before, const struct vm_case *c, bool done, const char *what);
+
+#endif
