@@ -15,11 +15,11 @@ static const struct search_tables {
 	int short_bits, long_bits; /* log2 of the entries, for clusters of 64 KiB; ZSTD_fast has the second only */
 	int min_match;
 } search_tables[SEARCHES] = {
-	[SEARCH_TEXT] = {ZSTD_dfast, 14, 16, 5},
+	[SEARCH_TEXT] = {ZSTD_dfast, 11, 16, 4},
 	[SEARCH_CODE] = {ZSTD_fast, 0, 16, 4},
 	[SEARCH_REST] = {ZSTD_dfast, 11, 13, 4},
 };
-static const struct search_tables large_tables = {ZSTD_dfast, 15, 16, 4}; /* for clusters over 64 KiB */
+static const struct search_tables large_tables = {ZSTD_dfast, 14, 17, 4}; /* for clusters over 64 KiB */
 
 struct zstd_codec {
 	struct codec base;
@@ -72,22 +72,21 @@ static int zstd_decompress(struct codec *base, const void *src, size_t src_len, 
 
 /* The default for clusters of 64 KiB comes out a little smaller than level 3, which is what qemu-img uses, in less time. One
  * search does not fit all data: in machine code a single large table finds as much as two, and packed files hold little to
- * find. Text wants long repetitions from a large table. The rest, data with many zeros, has enough with small tables, which
+ * find. Text wants a large table for its long repetitions. The rest, data with many zeros, has enough with small tables, which
  * leave the first-level cache to the cluster's bytes. Log2 of the tables' entries, shortest match, and what comes out of 64 KiB
- * clusters of a Debian disk with a sixth of packed files, relative to level 3 for each kind of data:
+ * clusters of a Debian disk with a seventh of packed files, relative to level 3 for each kind of data:
  *
  *   tables, bytes   packed          code            text            the rest
  *                   size   speed    size   speed    size   speed    size   speed
- *   16, 4          1.000   2.0      .996   1.32    1.047   1.18    1.023   1.18
- *   14 16, 5       1.000   1.0     1.003   1.09    1.001   1.04    1.001   1.00
- *   12 14, 4       1.000   1.0      .994   1.12    1.004   1.04     .988   1.01
- *   11 13, 4       1.001   1.2     1.009   1.24    1.015   1.07     .994   1.07
- *   11 12, 4       1.002   1.4     1.018   1.34    1.029   1.14     .998   1.15
- *   share of time   .07             .45             .21             .27
+ *   16, 4          1.000   1.7      .998   1.26    1.040   1.14    1.017   1.21
+ *   14 16, 5       1.000   1.0     1.003   1.02    1.001   1.00    1.001   1.00
+ *   11 16, 4       1.000   1.1      .999   1.12     .999   1.03     .994   1.06
+ *   11 13, 4       1.000   1.1     1.006   1.21    1.006   1.03     .999   1.09
+ *   11 12, 4       1.001   1.2     1.012   1.31    1.016   1.07    1.005   1.16
+ *   share of time   .05             .42             .31             .22
  *
- * Each kind gets what is not larger than level 3 by more than a thousandth, so that other mixtures are not either: .9986 and
- * 10 percent less CPU than 12 14 for all. With 16 KiB and below level 3 is fast by itself; above 64 KiB a cluster is too mixed
- * to be of one kind. */
+ * Each kind gets what is not larger than level 3, so that other mixtures are not either. With 16 KiB and below level 3 is fast by
+ * itself, and with 256 KiB it has its best tables; above 64 KiB a cluster is too mixed to be of one kind. */
 static void use_tables(ZSTD_CCtx *c, const struct search_tables *t)
 {
 	ZSTD_CCtx_setParameter(c, ZSTD_c_strategy, (int)t->strategy);
@@ -136,7 +135,7 @@ static int zstd_set_level(struct codec *base, struct codec_level l, struct error
 						   : l.level);
 		if (c->by_sample)
 			use_tables(c->compressor[i], &search_tables[i]);
-		else if (l.level == CODEC_DEFAULT && size > 65536)
+		else if (l.level == CODEC_DEFAULT && size > 65536 && size != 262144)
 			use_tables(c->compressor[i], &large_tables);
 	}
 	return 0;

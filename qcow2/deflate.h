@@ -79,11 +79,11 @@ void deflate_encoder_free(struct deflate_encoder *c); /* NULL is allowed */
 size_t deflate_encode(struct deflate_encoder *c, const uint8_t *src, size_t len, uint8_t *dst, size_t cap);
 
 #ifdef HAVE_ISAL
-/* The same with ISA-L's encoder of level 1: half as much again as fast, four percent larger. */
+/* The same with ISA-L's encoder of level 1: half as much again as fast, four percent larger; or of level 0. */
 struct deflate_isal;
 int deflate_isal_new(struct deflate_isal **out, unsigned window_bits, struct error *e);
 void deflate_isal_free(struct deflate_isal *c); /* NULL is allowed */
-size_t deflate_isal_encode(struct deflate_isal *c, const void *src, size_t len, void *dst, size_t cap);
+size_t deflate_isal_encode(struct deflate_isal *c, unsigned level, const void *src, size_t len, void *dst, size_t cap);
 #endif
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ISA-L's deflate encoder, level 1, in one call per cluster.
+ * ISA-L's deflate encoder, level 0 or 1, in one call per cluster.
  */
 #include "qcow2/deflate.h"
 
@@ -23,12 +23,12 @@ static void release_vector_registers(void)
 #endif
 }
 
-size_t deflate_isal_encode(struct deflate_isal *c, const void *src, size_t len, void *dst, size_t cap)
+size_t deflate_isal_encode(struct deflate_isal *c, unsigned level, const void *src, size_t len, void *dst, size_t cap)
 {
 	struct isal_zstream *s = &c->stream;
 
 	isal_deflate_stateless_init(s);
-	s->level = 1;
+	s->level = level;
 	s->level_buf = c->level_buf;
 	s->level_buf_size = sizeof c->level_buf;
 	s->hist_bits = (uint16_t)c->window_bits;
