@@ -109,7 +109,7 @@ struct vm_taken {
 void vm_taken_free(struct vm_taken *t); /* what it owns */
 
 /* After a failure the guest is as it was, unless vm_left tells otherwise. ERR_CHANGED: the verification failed. */
-int vm_take(struct vm *vm, const struct vm_take *t, struct vm_taken *out, struct error *e);
+int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, struct error *e);
 
 /* ---- the rest ---- */
 

@@ -96,8 +96,8 @@ static int pivot(struct vm *vm, const char *target, struct error *e)
 	unsigned id = 0;
 	struct error later;
 
-	if (vm_look(vm, e) || (vm->domain.state == DRIVER_RUNNING &&
-				      trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, &id, e)))
+	if (vm_look(vm, e) ||
+		(vm->domain.state == DRIVER_RUNNING && trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, &id, e)))
 		return -1;
 	vm_step(vm, "pivot", target);
 	int failed = (id && vm->driver->ops->suspend(vm->driver, vm->domain.uuid, e)) ||

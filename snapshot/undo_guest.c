@@ -66,8 +66,8 @@ int undo_frozen(struct vm *vm, const struct trace *t, struct error *e)
 	if (!vm_active(vm) && !vm->domain.saved)
 		return 0;
 	if (vm->domain.state != DRIVER_RUNNING)
-		return err_set(e, ERR_BUSY, "domain '%s' is %s: its file systems cannot be thawed now",
-			vm->domain.name, vm_active(vm) ? "paused" : "saved");
+		return err_set(e, ERR_BUSY, "domain '%s' is %s: its file systems cannot be thawed now", vm->domain.name,
+			vm_active(vm) ? "paused" : "saved");
 	vm_step(vm, "thaw", NULL);
 	return vm->driver->ops->thaw(vm->driver, vm->domain.uuid, THAW_SECONDS, e);
 }
@@ -78,9 +78,10 @@ int undo_device(struct vm *vm, const struct trace *t, struct error *e)
 		if (strcmp(vm->domain.host_devices[i], t->name) == 0)
 			return 0;
 	if (!vm_active(vm)) /* its definition has kept it; what is saved has not */
-		return vm->domain.saved ? err_set(e, ERR_BUSY, "domain '%s' is saved: its device can come back when it runs",
-						  vm->domain.name)
-					: 0;
+		return vm->domain.saved
+			       ? err_set(e, ERR_BUSY, "domain '%s' is saved: its device can come back when it runs",
+					 vm->domain.name)
+			       : 0;
 	vm_step(vm, "attach", NULL);
 	return vm->driver->ops->device(vm->driver, vm->domain.uuid, t->name, true, e);
 }
