@@ -92,8 +92,8 @@ $(B)/unit_list.h: $(UNIT_SRC)
 	@printf '%s\n' $(foreach n,$(UNIT_NAMES),'SUITE($(n))') > $@
 $(B)/tests/unit/main.o: $(B)/unit_list.h
 $(B)/tests/unit/%.o: private CPPFLAGS += -I$(B)
-# tests/unit/alloc_fault.c and journal_fault.c stand before these.
-UNIT_WRAPPED := mem_calloc mem_alloc_pages realloc pwrite64 fdatasync
+# tests/unit/alloc_fault.c, journal_fault.c and scripted_world.c stand before these.
+UNIT_WRAPPED := mem_calloc mem_alloc_pages realloc pwrite64 fdatasync statvfs64
 $(B)/unit: $(UNIT_OBJ) $(B)/internal.a $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) $(UNIT_WRAPPED:%=-Wl,--wrap=%) -o $@ $(UNIT_OBJ) $(B)/internal.a $(VM_LIBS) $(LIBS) $$(pkg-config --libs check)
 unit: $(B)/unit ## build and run the unit tests

@@ -74,6 +74,7 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 	struct convert_source source = {.name = p->path};
 	const struct snapshot_query query = {.name = p->snapshot};
 	struct convert_result result;
+	struct space_watch watch;
 	struct stat st;
 
 	convert_defaults(&o);
@@ -87,14 +88,23 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 	o.target = out->path ? out->path : "-";
 	o.stream_fd = t->opts->stream_fd;
 	o.target_opts.sync_at_end = true;
-	o.progress = t->vm->opts.voice.progress;
+	space_watch_begin(&watch, t);
+	/* A stream waits for its reader, and must hear of a cancel meanwhile. */
+	o.progress = out->path ? &watch.progress : t->vm->opts.voice.progress;
 	if (out->path && !stat(out->path, &st))
 		return err_set(e, ERR_USAGE, "%s exists already", out->path);
 	if (out->path && trace_put(t->vm, &(struct trace){.kind = TRACE_FILE, .path = out->path}, &p->output, e))
 		return -1;
 	vm_step(t->vm, "extract", p->disk->target);
-	if (convert_run(&o, &result, e))
+	if (vm_cancelled(t->vm))
+		return err_set(e, ERR_CANCELLED, "cancelled");
+	if (take_space_left(t, e))
+		return -1;
+	if (convert_run(&o, &result, e)) {
+		if (watch.why.code)
+			*e = watch.why;
 		return err_prefix(e, "disk %s", p->disk->target);
+	}
 	out->size = result.virtual_size;
 	out->bytes = result.target_bytes;
 	return 0;

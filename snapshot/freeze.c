@@ -8,7 +8,7 @@
 
 enum { FREEZE_SECONDS = 10 };
 
-static uint64_t now_ns(void)
+uint64_t take_now_ns(void)
 {
 	struct timespec t;
 
@@ -18,7 +18,7 @@ static uint64_t now_ns(void)
 
 void take_pause_begins(struct take *t)
 {
-	t->paused_at = now_ns();
+	t->paused_at = take_now_ns();
 	if (!t->held_at)
 		t->held_at = t->paused_at;
 	t->out->created = (int64_t)time(NULL);
@@ -27,13 +27,13 @@ void take_pause_begins(struct take *t)
 void take_pause_ends(struct take *t)
 {
 	if (t->paused_at)
-		t->out->pause_ns += now_ns() - t->paused_at;
+		t->out->pause_ns += take_now_ns() - t->paused_at;
 	t->paused_at = t->held_at = 0;
 }
 
 int take_deadline(const struct take *t, struct error *e)
 {
-	if (!t->held_at || now_ns() - t->held_at <= t->opts->max_pause * 1000000000ull)
+	if (!t->held_at || take_now_ns() - t->held_at <= t->opts->max_pause * 1000000000ull)
 		return 0;
 	return err_set(e, ERR_LIMIT, "the guest was held for more than the %u s that it may", t->opts->max_pause);
 }
@@ -59,7 +59,7 @@ int take_freeze(struct take *t, struct error *e)
 	}
 	if (trace_put(vm, &(struct trace){.kind = TRACE_FROZEN}, &id, e))
 		return -1;
-	t->held_at = now_ns();
+	t->held_at = take_now_ns();
 	vm_step(vm, "freeze", NULL);
 	if (vm->driver->ops->freeze(vm->driver, vm->domain.uuid, seconds, e)) {
 		if (trace_undo(vm, id, required ? &thaw : e) || required)

@@ -125,6 +125,19 @@ int take_scope(struct take *t, struct error *e);
 int take_choose(struct take *t, struct error *e);
 /* Space for the images and for the disks' own growth, as far as it can be known (snapshot/space.c). */
 int take_space(struct take *t, struct error *e);
+/* ERR_LIMIT when a running guest is about to have no space for its own writes: rather no snapshot. */
+int take_space_left(const struct take *t, struct error *e);
+/* The same while something long runs, by its reports: give it `progress`. */
+struct space_watch {
+	struct progress progress;
+	const struct take *take;
+	const struct progress *theirs;
+	atomic_bool stop;
+	uint64_t looked_at; /* CLOCK_MONOTONIC, ns */
+	struct error why;   /* code ERR_OK: there is space */
+};
+/* `w` stays where it is until the end. */
+void space_watch_begin(struct space_watch *w, const struct take *t);
 /* The modes: after each the parts can be read, and what must be undone at the end is in the journal. */
 int take_cold(struct take *t, struct error *e);
 /* The guest goes on, after a cold snapshot. */
@@ -143,6 +156,7 @@ bool take_to_folder(const struct take *t);
 int take_manifest(struct take *t, struct error *e);
 /* The guest's file systems, as asked for: frozen until trace_undo_kind(TRACE_FROZEN) (snapshot/freeze.c). */
 int take_freeze(struct take *t, struct error *e);
+uint64_t take_now_ns(void); /* CLOCK_MONOTONIC */
 /* When the guest was to stand still, and how long it did. */
 void take_pause_begins(struct take *t);
 void take_pause_ends(struct take *t);

@@ -84,6 +84,8 @@ static int wait_until_ready(struct take *t, bool forever, struct error *e)
 
 	for (unsigned ms = 0; !(ready = look_at_jobs(t, &done, &total, e)); ms += POLL_MS) {
 		progress_report(t->vm->opts.voice.progress, done, total);
+		if (take_space_left(t, e))
+			return -1;
 		if (!vm_sleep(t->vm, POLL_MS))
 			return err_set(e, ERR_CANCELLED, "cancelled");
 		if (!forever && ms > PATIENCE_MS && total - done < total / 10)

@@ -51,6 +51,7 @@ struct world {
 	bool no_freeze;       /* the agent says no */
 	unsigned ready_polls; /* of each job */
 	unsigned freezes, set_times;
+	uint64_t free_bytes; /* what statvfs tells of any file system that the disks are on; 0: what is so */
 	atomic_bool cancel;
 	char last_op[32];
 	unsigned written; /* records */
