@@ -17,6 +17,8 @@ int scripted_begin(struct scripted *s, const char *op, struct error *e)
 	struct world *w = s->w;
 	bool now = ++w->steps == w->at;
 
+	for (unsigned i = 0; w->late_definition && i < w->disk_count && world_active(w); i++)
+		w->disks[i].defined = w->disks[i].in_use;
 	snprintf(w->last_op, sizeof w->last_op, "%s", op);
 	if (strcmp(op, "look") != 0)
 		world_tick(w);

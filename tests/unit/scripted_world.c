@@ -148,6 +148,10 @@ static void add_disk(struct world *w, const char *target, enum driver_format for
 		const struct world_image *image = &d->in_use.images[i];
 		uint8_t bytes[20000];
 
+		char overlay[WORLD_PATH + 16];
+
+		snprintf(overlay, sizeof overlay, "%s.qsnap-s", image->path);
+		unlink(overlay);
 		unlink(image->path);
 		create(image->path, image->format, i + 1 < d->in_use.count ? image + 1 : NULL, CLUSTER);
 		memset(bytes, 'A' + (int)i, sizeof bytes);
