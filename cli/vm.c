@@ -80,14 +80,20 @@ static bool can_tell(struct cli_vm *v)
 	return ready;
 }
 
+/* Not to be kept: each look at the domain makes it anew. */
+static const char *domain_name(const struct cli_vm *v)
+{
+	return v->vm ? vm_domain(v->vm)->name : v->domain;
+}
+
 /* `key` and `text` NULL: none. */
 static void tell_event(const struct cli_vm *v, const char *event, const char *key, const char *text)
 {
 	struct cli_event event_line;
 
 	cli_event_begin(&event_line, event);
-	if (v->domain)
-		json_string(&event_line.json, "domain", v->domain);
+	if (domain_name(v))
+		json_string(&event_line.json, "domain", domain_name(v));
 	if (key)
 		json_string(&event_line.json, key, text);
 	cli_event_end(&event_line);
@@ -167,10 +173,7 @@ int cli_vm_open(struct cli_vm *v, const char *domain, bool read_only, struct err
 		.voice = {.ctx = v, .step = tell_step, .note = tell_note, .progress = &v->progress.base}};
 
 	v->domain = domain;
-	if (vm_open(&v->vm, &opts, e) < 0)
-		return -1;
-	v->domain = vm_domain(v->vm)->name;
-	return 0;
+	return vm_open(&v->vm, &opts, e);
 }
 
 /* Whether a journal is there of the domain that could not be opened. */
@@ -222,7 +225,7 @@ int cli_vm_close(struct cli_vm *v, int failed, const struct error *e)
 	if (left) {
 		char text[300];
 		snprintf(text, sizeof text, "what was done is not all taken back: '%s vm recover %s' does that",
-			v->cli->program, v->domain);
+			v->cli->program, domain_name(v));
 		tell_error(v, text);
 	}
 	vm_close(STEAL(v->vm));

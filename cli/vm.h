@@ -34,7 +34,7 @@ struct cli_vm {
 	bool deaf; /* the last time nobody took what was told */
 	struct driver *driver;
 	struct vm *vm;
-	const char *domain; /* name, as far as it is known */
+	const char *domain; /* as it was asked for; NULL: none */
 };
 
 #define CLI_ROW_CONNECT                                                                                                \
