@@ -20,7 +20,7 @@
 #endif
 
 /* Unmapping stops all threads for a moment, so a window is large; what lies in one counts as resident. */
-enum { WINDOWS = 8, WINDOW = 8 << 20, FILL_MIN = 32 << 10 };
+enum { WINDOWS = 4, WINDOW = 8 << 20, FILL_MIN = 32 << 10 };
 
 struct window {
 	uint8_t *at; /* NULL: none */
