@@ -53,6 +53,18 @@ static void write_manifest(const struct take *t, FILE *f)
 	fputc('\n', f);
 }
 
+/* So that the manifest is there whenever the journal says that it is the user's. */
+static int sync_folder(const char *path, struct error *e)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), failed;
+
+	if (fd < 0)
+		return err_sys(e, errno, "%s", path);
+	failed = fsync(fd) ? err_sys(e, errno, "%s", path) : 0;
+	close(fd);
+	return failed;
+}
+
 int take_manifest(struct take *t, struct error *e)
 {
 	if (!take_to_folder(t))
@@ -69,5 +81,7 @@ int take_manifest(struct take *t, struct error *e)
 	write_manifest(t, f);
 	int failed = fflush(f) || ferror(f) || fsync(fd) ? err_sys(e, errno, "%s", path) : 0;
 
-	return fclose(f) && !failed ? err_sys(e, errno, "%s", path) : failed;
+	if (fclose(f) && !failed)
+		failed = err_sys(e, errno, "%s", path);
+	return failed || sync_folder(t->opts->to, e) ? -1 : 0;
 }

@@ -177,9 +177,12 @@ static int take_back(struct vm *vm, struct error *e)
 
 int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, struct error *e)
 {
-	struct take t = {.vm = vm, .opts = opts, .out = out};
+	struct vm_take mine = *opts;
+	struct take t = {.vm = vm, .opts = &mine, .out = out};
 	struct error later;
 
+	if (!mine.max_pause)
+		mine.max_pause = MAX_PAUSE_SECONDS;
 	*out = (struct vm_taken){0};
 	int failed = begin(&t, e) || freeze_state(&t, e) || take_extract(&t, e) || take_manifest(&t, e) ||
 		     keep_results(&t, e);

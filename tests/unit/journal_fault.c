@@ -12,6 +12,7 @@
 static unsigned calls, at;
 static enum journal_fault planned;
 static bool every;
+static unsigned images_left; /* until there is no space; 0: never */
 
 void journal_fault_at(unsigned k, enum journal_fault fault, bool sticky)
 {
@@ -21,30 +22,50 @@ void journal_fault_at(unsigned k, enum journal_fault fault, bool sticky)
 	every = sticky;
 }
 
+void image_fault_at(unsigned k)
+{
+	images_left = k;
+}
+
 unsigned journal_fault_calls(void)
 {
 	return calls;
 }
 
-static bool is_journal(int fd)
+static void path_of(int fd, char path[4096])
 {
-	static const char ending[] = ".journal";
-	char link[64], path[4096];
+	const int saved = errno;
+	char link[64];
 
 	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-	ssize_t n = readlink(link, path, sizeof path);
+	ssize_t n = readlink(link, path, 4095);
 
-	return n >= (ssize_t)sizeof ending && !memcmp(path + n - sizeof ending + 1, ending, sizeof ending - 1);
+	path[n < 0 ? 0 : n] = 0;
+	errno = saved;
+}
+
+static bool is_journal(int fd)
+{
+	char path[4096];
+
+	path_of(fd, path);
+	const char *dot = strrchr(path, '.');
+
+	return dot && strcmp(dot, ".journal") == 0;
+}
+
+static bool is_full(int fd)
+{
+	char path[4096];
+
+	path_of(fd, path);
+	return strstr(path, "/out/") && (images_left == 1 || !--images_left);
 }
 
 /* What is to happen at this call. */
 static enum journal_fault now(int fd)
 {
-	const int saved = errno;
-	bool mine = at && is_journal(fd);
-
-	errno = saved;
-	if (!mine || ++calls < at || (calls > at && !every))
+	if (!is_journal(fd) || ++calls < at || (calls > at && !every))
 		return JOURNAL_FAULT_NONE;
 	if (planned == JOURNAL_FAULT_DIE_BEFORE)
 		_exit(DIED);
@@ -57,7 +78,7 @@ ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t off)
 {
 	enum journal_fault fault = at ? now(fd) : JOURNAL_FAULT_NONE;
 
-	if (fault == JOURNAL_FAULT_FAILS) {
+	if (fault == JOURNAL_FAULT_FAILS || (images_left && is_full(fd))) {
 		errno = ENOSPC;
 		return -1;
 	}

@@ -21,7 +21,9 @@ enum { DIED = 77 };
 
 /* At the k-th call from now on, 1 being the next; `sticky`: and at all after it. */
 void journal_fault_at(unsigned k, enum journal_fault fault, bool sticky);
-/* Calls since then. */
+/* The k-th write from now on to a file in a folder "out" finds no space, and all after it. 0: none. */
+void image_fault_at(unsigned k);
+/* Calls since then, of a journal. */
 unsigned journal_fault_calls(void);
 
 #endif

@@ -22,7 +22,7 @@ struct world_chain {
 struct world_disk {
 	char target[8];
 	struct world_chain in_use, defined;
-	bool readonly, shareable, transient, encrypted, network, other_format;
+	bool readonly, shareable, transient, encrypted, network, other_format, block;
 	enum driver_job_kind job;
 	bool shallow;
 	char copy_to[WORLD_PATH];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * snapshot/: the command dies at each step of each way to take a snapshot, before the step and after it, and at each line of its
- * journal: before it is written, half-way, before it is made durable, and then. The next command gives back the machine as it was.
+ * snapshot/: the command dies before each step of each way to take a snapshot, after it together with its guest, and at each line of
+ * its journal: before it is written, half-way, before it is made durable, and then. The next command gives back the machine as it
+ * was.
  */
 #include "tests/unit/journal_fault.h"
 #include "tests/unit/vm_cases.h"
@@ -26,10 +27,9 @@ static void leave(void)
 	world_free(w);
 }
 
-enum { AT_STEP, AFTER_STEP, GUEST_TOO, AT_LINE, IN_LINE, DEATHS };
+enum { AT_STEP, GUEST_TOO, AT_LINE, IN_LINE, DEATHS };
 static const char *const deaths[DEATHS] = {
 	[AT_STEP] = "before step",
-	[AFTER_STEP] = "after step",
 	[GUEST_TOO] = "with its guest, after step",
 	[AT_LINE] = "before line",
 	[IN_LINE] = "in line",

@@ -13,23 +13,25 @@
 #include <unistd.h>
 
 const struct vm_case vm_cases[] = {
-	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, true, false},
-	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, false, true},
-	{"cold, a raw disk", BEFORE_RUNNING, true, VM_COLD, VM_VIA_ANY, false, true, false},
-	{"cold, kept", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false},
-	{"cold, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_ANY, false, false, false},
-	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, false, false, false},
-	{"shut off, a raw disk", BEFORE_SHUT_OFF, true, VM_AUTO, VM_VIA_ANY, false, false, false},
-	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false},
-	{"live", BEFORE_RUNNING, false, VM_LIVE, VM_VIA_ANY, false, true, false},
-	{"live, a raw disk", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false},
-	{"live, paused", BEFORE_PAUSED, true, VM_LIVE, VM_VIA_ANY, false, false, false},
-	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, false, true, false},
-	{"internal, kept", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false},
-	{"internal, paused", BEFORE_PAUSED, false, VM_INSTANT, VM_VIA_INTERNAL, false, false, false},
-	{"overlay", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_OVERLAY, false, true, false},
-	{"overlay, a raw disk", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false},
-	{"overlay, paused", BEFORE_PAUSED, true, VM_INSTANT, VM_VIA_OVERLAY, false, false, false},
+	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, true, false, false},
+	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, false, true, false},
+	{"cold, a raw disk", BEFORE_RUNNING, true, VM_COLD, VM_VIA_ANY, false, true, false, false},
+	{"cold, kept", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false, false},
+	{"cold, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_ANY, false, false, false, false},
+	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, false, false, false, false},
+	{"shut off, a raw disk", BEFORE_SHUT_OFF, true, VM_AUTO, VM_VIA_ANY, false, false, false, false},
+	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false},
+	{"live", BEFORE_RUNNING, false, VM_LIVE, VM_VIA_ANY, false, true, false, false},
+	{"live, a raw disk", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false, false},
+	{"live, a device", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false, true},
+	{"live, paused", BEFORE_PAUSED, true, VM_LIVE, VM_VIA_ANY, false, false, false, false},
+	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, false, true, false, false},
+	{"internal, kept", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false, false},
+	{"internal, paused", BEFORE_PAUSED, false, VM_INSTANT, VM_VIA_INTERNAL, false, false, false, false},
+	{"overlay", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_OVERLAY, false, true, false, false},
+	{"overlay, a raw disk", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false, false},
+	{"overlay, a device", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false, true},
+	{"overlay, paused", BEFORE_PAUSED, true, VM_INSTANT, VM_VIA_OVERLAY, false, false, false, false},
 };
 const int vm_case_count = sizeof vm_cases / sizeof *vm_cases;
 
@@ -53,6 +55,7 @@ void vm_case_set(struct world *w, const struct vm_case *c)
 	empty_folder("out");
 	empty_folder("state");
 	world_reset(w, c->raw);
+	w->disks[1].block = c->device;
 	if (c->before == BEFORE_PAUSED)
 		w->state = DRIVER_PAUSED;
 	w->paused_by_user = c->before == BEFORE_PAUSED;

@@ -15,6 +15,7 @@ struct vm_case {
 	enum vm_mode mode;
 	enum vm_via via;
 	bool keep, quiesce, stopped;
+	bool device; /* the second disk is one: what is made beside it lies in the state folder */
 };
 extern const struct vm_case vm_cases[];
 extern const int vm_case_count;
