@@ -42,7 +42,8 @@ static int room_beside(const char *path, uint64_t wanted, struct error *e)
 	if (free_bytes >= reserve && free_bytes - reserve >= wanted)
 		return 0;
 	return err_set(e, ERR_LIMIT,
-		"%s: %llu bytes are free on its file system; a snapshot of a running guest needs %llu there, and %llu that "
+		"%s: %llu bytes are free on its file system; a snapshot of a running guest needs %llu there, and %llu "
+		"that "
 		"the guest can still write",
 		path, (unsigned long long)free_bytes, (unsigned long long)wanted, (unsigned long long)reserve);
 }

@@ -94,10 +94,16 @@ int vm_open(struct vm **out, const struct vm_opts *o, struct error *e)
 	int failed =
 		vm->driver->ops->local(vm->driver, e) || vm->driver->ops->look(vm->driver, o->domain, &vm->domain, e);
 
-	if (!failed && !o->read_only)
+	if (!failed && !o->read_only) {
 		failed =
 			journal_open(&vm->journal, o->state_dir, vm->domain.uuid, o->wait_seconds, cancel_flag(o), e) ||
-			vm_look(vm, e) || vm_recover(vm, e);
+			vm_look(vm, e);
+		if (!failed && vm_recover(vm, e)) {
+			failed = -1;
+			if (e->code == ERR_BUSY) /* what is busy is something else than the domain's lock */
+				e->code = ERR_IO;
+		}
+	}
 	if (failed) {
 		vm_close(vm);
 		return -1;

@@ -227,9 +227,9 @@ static int copy_extents(struct walk *walk, struct reader *r, struct edit *to, st
 		at += x.len;
 		if (x.kind == EXTENT_ABSENT)
 			continue;
-		if (x.kind == EXTENT_ZERO ? edit_zero(to, x.start, x.len, EDIT_SAY_ZERO, e)
-					  : reader_read(r, &x, 0, bytes, x.len, e) ||
-						    edit_write(to, bytes, x.len, x.start, e))
+		if (x.kind == EXTENT_ZERO
+				? edit_zero(to, x.start, x.len, EDIT_SAY_ZERO, e)
+				: reader_read(r, &x, 0, bytes, x.len, e) || edit_write(to, bytes, x.len, x.start, e))
 			return -1;
 	}
 	return 0;

@@ -32,7 +32,16 @@ struct world_disk {
 };
 
 /* What happens at step `at`, counted from 1: before its deed, or after it. */
-enum world_event { EVENT_NONE, EVENT_FAIL, EVENT_FAIL_AFTER, EVENT_LOST, EVENT_DIE, EVENT_DIE_AFTER, EVENT_HOOK, EVENTS };
+enum world_event {
+	EVENT_NONE,
+	EVENT_FAIL,
+	EVENT_FAIL_AFTER,
+	EVENT_LOST,
+	EVENT_DIE,
+	EVENT_DIE_AFTER,
+	EVENT_HOOK,
+	EVENTS
+};
 
 struct world {
 	enum driver_state state;

@@ -57,8 +57,18 @@ static const struct trace kinds[TRACE_KINDS] = {
 	{.kind = TRACE_SAVED},
 	{.kind = TRACE_FROZEN},
 	{.kind = TRACE_PAUSED},
-	{.kind = TRACE_INTERNAL, .target = (char *)"vda", .path = (char *)"/d/a.qcow2", .name = (char *)"s\u00e4", .dev = 42, .ino = INT64_MAX},
-	{.kind = TRACE_OVERLAY, .target = (char *)"vdb", .path = (char *)"/d/b.qsnap-s", .name = (char *)"/d/b", .dev = 1, .ino = 2},
+	{.kind = TRACE_INTERNAL,
+		.target = (char *)"vda",
+		.path = (char *)"/d/a.qcow2",
+		.name = (char *)"s\u00e4",
+		.dev = 42,
+		.ino = INT64_MAX},
+	{.kind = TRACE_OVERLAY,
+		.target = (char *)"vdb",
+		.path = (char *)"/d/b.qsnap-s",
+		.name = (char *)"/d/b",
+		.dev = 1,
+		.ino = 2},
 	{.kind = TRACE_COPY, .target = (char *)"vdc", .path = (char *)"/d/c.qsnap-s"},
 	{.kind = TRACE_FILE, .path = (char *)"/out/a b.qcow2"},
 	{.kind = TRACE_RECORD, .name = (char *)"before the update"},
@@ -343,8 +353,9 @@ START_TEST(test_refused)
 	ck_assert_int_eq(journal_begin(j, "d", DRIVER_BETWEEN, &e), -1);
 	ck_assert_int_eq(e.code, ERR_UNSUPPORTED);
 	OK(journal_begin(j, "d", DRIVER_SHUT_OFF, &e));
-	ck_assert_int_eq(
-		journal_put(j, &(struct trace){.kind = TRACE_FILE, .path = (char *)"/p\xff", .id = 0}, &id, &e), -1);
+	ck_assert_int_eq(journal_put(j, &(struct trace){.kind = TRACE_FILE, .path = (char *)"/p\xff", .id = 0}, &id,
+				 &e),
+		-1);
 	ck_assert_int_eq(e.code, ERR_UNSUPPORTED); /* JSON is UTF-8 */
 	ck_assert_uint_eq(traces(j), 0);
 	journal_close(j);

@@ -299,7 +299,8 @@ START_TEST(test_fills_up)
 		w->free_bytes = 0;
 		if (failed) {
 			given_up++;
-			ck_assert_msg(e.code == ERR_LIMIT && strstr(e.msg, "free"), "%s: step %u: %s", c->name, k, e.msg);
+			ck_assert_msg(e.code == ERR_LIMIT && strstr(e.msg, "free"), "%s: step %u: %s", c->name, k,
+				e.msg);
 		}
 		ck_assert_uint_eq(left, 0); /* the snapshot is given up, not the guest */
 		vm_case_judge(w, &before, c, !failed, c->name);
