@@ -50,6 +50,13 @@ int journal_drop_all(struct journal *j, const unsigned *ids, unsigned count, str
 const struct trace *journal_traces(const struct journal *j, unsigned *count);
 void journal_close(struct journal *j); /* NULL is allowed; keeps the file when traces are left */
 
+/* ---- its folder (snapshot/state_folder.c) ---- */
+
+int folder_make(const char *path, struct error *e); /* with those above it; it may be there */
+int folder_sync(const char *path, struct error *e);
+/* *fd holds the lock while it is open; -1: it could not be opened. */
+int lock_wait(int *fd, const char *path, unsigned seconds, const atomic_bool *cancel, struct error *e);
+
 /* ---- a command (snapshot/vm.c) ---- */
 
 struct vm {

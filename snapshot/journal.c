@@ -12,9 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { JOURNAL_VERSION = 1, MAX_BYTES = 16 << 20, MAX_TRACES = 10000 };
@@ -52,17 +50,6 @@ static void trace_free(struct trace *t)
 	free(t->target);
 	free(t->path);
 	free(t->name);
-}
-
-static int sync_folder(const struct journal *j, struct error *e)
-{
-	int fd = open(j->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), failed;
-
-	if (fd < 0)
-		return err_sys(e, errno, "%s", j->folder);
-	failed = fsync(fd) ? err_sys(e, errno, "%s", j->folder) : 0;
-	close(fd);
-	return failed;
 }
 
 /* ---- writing ---- */
@@ -124,7 +111,7 @@ static int start(struct journal *j, struct error *e)
 					 state_names[j->was]),
 				 e))
 		return -1;
-	if (sync_folder(j, e))
+	if (folder_sync(j->folder, e))
 		return -1;
 	j->begun = true;
 	return 0;
@@ -353,42 +340,6 @@ static int read_left(struct journal *j, struct error *e)
 
 /* ---- one command at a time ---- */
 
-static int wait_for_lock(const struct journal *j, unsigned seconds, const atomic_bool *cancel, struct error *e)
-{
-	const struct timespec tick = {.tv_nsec = 50000000};
-
-	for (unsigned ticks = 0; flock(j->lock_fd, LOCK_EX | LOCK_NB); ticks++) {
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return err_sys(e, errno, "%s.lock", j->path);
-		if (ticks >= seconds * 20)
-			return err_set(e, ERR_BUSY, "another qsnap works on it");
-		if (cancel && atomic_load(cancel))
-			return err_set(e, ERR_CANCELLED, "cancelled");
-		nanosleep(&tick, NULL);
-	}
-	return 0;
-}
-
-static int make_folder(const char *path, struct error *e)
-{
-	AUTO_FREE char *copy = mem_strdup(path, e);
-
-	if (!copy)
-		return -1;
-	for (char *p = copy + 1;; p++) {
-		char c = *p;
-
-		if (c && c != '/')
-			continue;
-		*p = 0;
-		if (mkdir(copy, 0700) && errno != EEXIST)
-			return err_sys(e, errno, "%s", copy);
-		if (!c)
-			return 0;
-		*p = '/';
-	}
-}
-
 int journal_open(struct journal **out, const char *state_dir, const char *uuid, unsigned wait_seconds,
 	const atomic_bool *cancel, struct error *e)
 {
@@ -402,11 +353,7 @@ int journal_open(struct journal **out, const char *state_dir, const char *uuid, 
 	j->folder = mem_strdup(state_dir, e);
 	j->path = j->folder ? mem_printf(e, "%s/%s.journal", state_dir, uuid) : NULL;
 	lock = j->path ? mem_printf(e, "%s/%s.lock", state_dir, uuid) : NULL;
-	failed = !lock || make_folder(state_dir, e);
-	if (!failed) {
-		j->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-		failed = j->lock_fd < 0 ? err_sys(e, errno, "%s", lock) : wait_for_lock(j, wait_seconds, cancel, e);
-	}
+	failed = !lock || folder_make(state_dir, e) || lock_wait(&j->lock_fd, lock, wait_seconds, cancel, e);
 	if (failed || read_left(j, e)) {
 		journal_close(j);
 		return -1;

@@ -53,18 +53,7 @@ static void write_manifest(const struct take *t, FILE *f)
 	fputc('\n', f);
 }
 
-/* So that the manifest is there whenever the journal says that it is the user's. */
-static int sync_folder(const char *path, struct error *e)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), failed;
-
-	if (fd < 0)
-		return err_sys(e, errno, "%s", path);
-	failed = fsync(fd) ? err_sys(e, errno, "%s", path) : 0;
-	close(fd);
-	return failed;
-}
-
+/* The folder, too: the manifest is there whenever the journal says that it is the user's. */
 int take_manifest(struct take *t, struct error *e)
 {
 	if (!take_to_folder(t))
@@ -83,5 +72,5 @@ int take_manifest(struct take *t, struct error *e)
 
 	if (fclose(f) && !failed)
 		failed = err_sys(e, errno, "%s", path);
-	return failed || sync_folder(t->opts->to, e) ? -1 : 0;
+	return failed || folder_sync(t->opts->to, e) ? -1 : 0;
 }
