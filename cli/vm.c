@@ -217,8 +217,10 @@ static int status_of(const struct cli_vm *v, bool left, int failed, const struct
 
 int cli_vm_close(struct cli_vm *v, int failed, const struct error *e)
 {
-	/* Who could not get the domain because another qsnap has it leaves nothing; the journal is the other's. */
-	bool left = v->vm ? vm_left(v->vm) > 0 : failed && e->code != ERR_BUSY && has_journal(v);
+	/* Who could not get the domain because another qsnap has it, or did not wait longer for that, leaves nothing; the journal
+	 * is the other's. */
+	bool left = v->vm ? vm_left(v->vm) > 0
+			  : failed && e->code != ERR_BUSY && e->code != ERR_CANCELLED && has_journal(v);
 
 	if (failed)
 		tell_error(v, e->msg);

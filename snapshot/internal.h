@@ -85,6 +85,8 @@ int trace_put(struct vm *vm, const struct trace *t, unsigned *id, struct error *
 int trace_undo(struct vm *vm, unsigned id, struct error *e);
 int trace_undo_all(struct vm *vm, struct error *e);
 int trace_undo_kind(struct vm *vm, enum trace_kind kind, struct error *e);
+/* A guest that ran, and has stopped by itself because it found no room to write in, goes on (snapshot/undo_guest.c). */
+int guest_wake(struct vm *vm, struct error *e);
 /* One for each kind (snapshot/undo_guest.c, undo_disk.c): 0 when there is nothing of it any more. */
 int undo_device(struct vm *vm, const struct trace *t, struct error *e);
 int undo_saved(struct vm *vm, const struct trace *t, struct error *e);

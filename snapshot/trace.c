@@ -36,6 +36,12 @@ static const struct trace *find(const struct vm *vm, unsigned id)
 	return NULL;
 }
 
+/* Whether room to write in comes back with it. */
+static bool gives_room(enum trace_kind kind)
+{
+	return kind == TRACE_INTERNAL || kind == TRACE_OVERLAY || kind == TRACE_FILE;
+}
+
 int trace_undo(struct vm *vm, unsigned id, struct error *e)
 {
 	const struct trace *found = find(vm, id);
@@ -44,7 +50,7 @@ int trace_undo(struct vm *vm, unsigned id, struct error *e)
 		return 0;
 	const struct trace t = *found; /* others may come and go meanwhile, but its strings stay */
 
-	if (vm_look(vm, e) || undo[t.kind](vm, &t, e))
+	if (vm_look(vm, e) || undo[t.kind](vm, &t, e) || (gives_room(t.kind) && guest_wake(vm, e)))
 		return -1;
 	return journal_drop(vm->journal, id, e);
 }

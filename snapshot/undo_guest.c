@@ -59,12 +59,27 @@ int undo_paused(struct vm *vm, const struct trace *t, struct error *e)
 	return vm->driver->ops->resume(vm->driver, vm->domain.uuid, e);
 }
 
+int guest_wake(struct vm *vm, struct error *e)
+{
+	if (journal_was(vm->journal) != DRIVER_RUNNING)
+		return 0;
+	if (vm_look(vm, e))
+		return -1;
+	if (vm->domain.state != DRIVER_PAUSED || vm->domain.paused_by_user || vm->domain.job)
+		return 0;
+	vm_note(vm, "the guest had stopped because of an error, most likely without room to write: it goes on");
+	vm_step(vm, "resume", NULL);
+	return vm->driver->ops->resume(vm->driver, vm->domain.uuid, e) || vm_look(vm, e) ? -1 : 0;
+}
+
 /* The agent thaws what is not frozen, too. A guest that is off has nothing to thaw; a saved one comes back frozen. */
 int undo_frozen(struct vm *vm, const struct trace *t, struct error *e)
 {
 	(void)t;
 	if (!vm_active(vm) && !vm->domain.saved)
 		return 0;
+	if (guest_wake(vm, e))
+		return -1;
 	if (vm->domain.state != DRIVER_RUNNING)
 		return err_set(e, ERR_BUSY, "domain '%s' is %s: its file systems cannot be thawed now", vm->domain.name,
 			vm_active(vm) ? "paused" : "saved");

@@ -55,11 +55,12 @@ static void saved_state_removed(struct world *m)
 	before.state = DRIVER_SHUT_OFF; /* it cannot come back as it was, and is not started as another */
 }
 
-static void paused_itself(struct world *m)
+static void paused(struct world *m)
 {
 	if (m->state != DRIVER_RUNNING || strcmp(m->last_op, "suspend") == 0)
 		return;
 	m->state = before.state = DRIVER_PAUSED;
+	m->paused_by_user = before.paused_by_user = true;
 	if (!m->instant_was)
 		world_instant(m);
 }
@@ -75,9 +76,9 @@ static const struct {
 	{"cold, extracted while stopped", "somebody starts it", started},
 	{"cold, extracted while stopped", "somebody removes the saved state", saved_state_removed},
 	{"cold, kept", "somebody removes the saved state", saved_state_removed},
-	{"live, a raw disk", "the guest pauses itself", paused_itself},
-	{"overlay, a raw disk", "the guest pauses itself", paused_itself},
-	{"internal, kept", "the guest pauses itself", paused_itself},
+	{"live, a raw disk", "somebody pauses it", paused},
+	{"overlay, a raw disk", "somebody pauses it", paused},
+	{"internal, kept", "somebody pauses it", paused},
 };
 
 START_TEST(test_meddled)

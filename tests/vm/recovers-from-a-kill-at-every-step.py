@@ -10,6 +10,7 @@ import collections
 import os
 import random
 import signal
+import time
 
 from guest import Guest
 from report import LONG, Report, rig_for_test
@@ -25,21 +26,22 @@ COMMANDS = {
     "kept": [*INSTANT, "internal", "--quiesce", "--keep"],
     "cold-kept": ["--mode", "cold", "--keep"],
 }
-# the moments at which it is tried; "torn": half of a line is written
+# The moments at which it is tried; "torn": half of a line is written; "in": some time after the step, in the middle of the next deed.
 DEEDS = {
-    "kill": ("before", "torn", "after"),
+    "kill": ("before", "torn", "after", "in"),
     "kill-next": ("after",),
     "kill-twice": ("after",),
-    "interrupt": ("after",),
-    "libvirtd": ("after",),
+    "interrupt": ("after", "in"),
+    "libvirtd": ("after", "in"),
     "libvirtd-late": ("after",),
-    "qemu": ("after",),
+    "qemu": ("after", "in"),
     "destroy": ("after",),
     "kill-both": ("before", "after"),
     "kill-all": ("after",),
     "start": ("after",),
 }
 SAMPLE = 24
+SOON = 0.3  # seconds, the most that "in" is later
 Case = collections.namedtuple("Case", "variant number step when deed")
 
 
@@ -48,7 +50,8 @@ def case_name(case):
 
 
 class Trial:
-    def __init__(self, world):
+    def __init__(self, world, chance):
+        self.chance = chance
         self.world, self.guest, self.rig = world, world.guest, world.rig
         self.to = os.path.join(world.folder, "to")
         self.count = 0
@@ -86,14 +89,18 @@ class Trial:
     def happens(self, case):
         world = self.world
         world.clear(self.to)
-        killed = case.deed == "kill" or case.deed in ("kill-next", "kill-twice")
-        command = world.command(*self.words(case.variant), step=case.number, when=case.when, deed="kill" if killed else "stop")
+        killed = case.deed in ("kill", "kill-next", "kill-twice") and case.when != "in"
+        command = world.command(*self.words(case.variant), step=case.number, when="after" if case.when == "in" else case.when,
+                                deed="kill" if killed else "stop")
         self.off = self.refused = False
         self.told = self.guest.last()
         if killed:
             assert command.wait() == -signal.SIGKILL, f"step not reached:\n{command.said()}"
         else:
             assert command.wait_stopped(), f"step not reached:\n{command.said()}"
+            if case.when == "in":
+                command.go_on()
+                time.sleep(self.chance.random() * SOON)
             try:
                 getattr(self, case.deed.replace("-", "_"))(case, command)
             except BaseException:
@@ -101,6 +108,8 @@ class Trial:
                 raise
             self.ended(case, command)
         results = self.has_results(case, command)
+        if results is None:
+            results = bool(os.listdir(self.to)) if not self.kept else self.world.has_snapshot(self.name)
         self.recover(case, command)
         world.settled("shut off" if self.off else "running", [self.name] if self.kept and results else [])
         assert bool(os.listdir(self.to)) == (results and not self.kept), f"results: {results}, images: {os.listdir(self.to)}"
@@ -114,9 +123,14 @@ class Trial:
 
     @staticmethod
     def has_results(case, command):
-        """The command is past the point where what the user wanted became the user's."""
+        """The command is past the point where what the user wanted became the user's; None: nobody knows."""
         steps = name_steps(command.steps())
+        if case.when == "in" and steps[-1] == "keep":
+            return None
         return "keep" in steps and (steps[-1] != "keep" or case.when == "after")
+
+    def kill(self, case, command):
+        command.kill()
 
     def kill_both(self, case, command):
         self.qemu(case, command)
@@ -171,7 +185,7 @@ class Trial:
         status = command.wait()
         left = bool(self.world.journal())
         if status == -signal.SIGKILL:
-            assert case.deed in ("kill-both", "kill-all")
+            assert case.deed.startswith("kill")
         elif case.deed == "interrupt":
             assert status in (0, 1, 128 + signal.SIGINT) and not left, f"status {status}, left: {left}\n{command.said()}"
         else:
@@ -188,8 +202,8 @@ class Trial:
             world.images(world.folder + "/after")
             return
         if case.deed == "kill-twice" and left:
-            again = world.command("recover", guest.name, step=1, when=case.when, deed="kill")
-            again.wait()
+            world.command("recover", guest.name, step=self.chance.randint(1, 3), when="after", deed="kill").wait()
+            left = bool(world.journal())
         if left:
             first = world.command("recover", guest.name)
             assert first.wait() == 0, f"recover failed:\n{first.said()}\nafter:\n{command.said()}"
@@ -220,30 +234,31 @@ def sample(cases, chance):
     return chosen + [case for case in cases if case not in chosen][:max(0, SAMPLE - len(chosen))]
 
 
-def choose(steps):
+def choose(steps, chance):
     cases = list(all_cases(steps))
     wanted = os.environ.get("CASES")
     if wanted:
         return [case for case in cases if any(text in case_name(case) for text in wanted.split(","))]
     if LONG:
         return cases
-    seed = os.environ.get("SEED") or str(random.randrange(1000000))
-    print(f"SEED={seed}")
-    return sample(cases, random.Random(seed))
+    return sample(cases, chance)
 
 
 def main():
     report = Report()
     build_killer()
+    seed = os.environ.get("SEED") or str(random.randrange(1000000))
+    print(f"SEED={seed}")
+    chance = random.Random(seed)
     with rig_for_test() as rig:
         world = World(Guest(rig, "g", disks="qcow2,qcow2").boot())
-        trial = Trial(world)
+        trial = Trial(world, chance)
         steps = {}
         for variant in COMMANDS:
             with report.test(f"{variant}: nothing happens"):
                 steps[variant] = trial.undisturbed(variant)
                 print(f"{variant}: {', '.join(steps[variant])}")
-        for case in choose(steps):
+        for case in choose(steps, chance):
             failed = report.failed
             with report.test(case_name(case)):
                 trial.happens(case)

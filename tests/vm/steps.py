@@ -43,9 +43,9 @@ def name_steps(lines):
 class Command:
     """`qsnap vm WORDS` on a rig, perhaps with something at a step. Its output is in `said` once it ended."""
 
-    def __init__(self, rig, folder, words, step=None, when="", deed=""):
+    def __init__(self, rig, folder, words, step=None, when="", deed="", name="first"):
         self.folder = folder
-        self.steps_file, self.out = os.path.join(folder, "steps"), os.path.join(folder, "out")
+        self.steps_file, self.out = os.path.join(folder, name + ".steps"), os.path.join(folder, name + ".out")
         if os.path.exists(self.steps_file):
             os.unlink(self.steps_file)
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "LD_PRELOAD": KILLER, "STEP_LOG": self.steps_file, "LIBVIRT_DEFAULT_URI": rig.uri,
@@ -143,13 +143,30 @@ class World:
         with open(path, "w", encoding="utf-8") as file:
             file.write(self.definition)
         self.guest.virsh("define", path)
-        self.guest.virsh("restore", self.template)
+        self._restore()
+
+    def _restore(self):
+        try:
+            self.guest.virsh("restore", self.template)
+        except RigError:  # a libvirtd that was just started, after QEMU and it were killed, may die of this
+            if self.rig.libvirtd_pid():
+                raise
+            self.rig.start_libvirtd()
+            self.guest.virsh("restore", self.template)
         self.guest.wait_records(1)
 
     # ---- what is so now ----
 
     def journal(self):
         return [name for name in os.listdir(self.state_dir) if not name.endswith(".lock")]
+
+    @staticmethod
+    def snapshots(disk):
+        told = json.loads(run("qemu-img", "info", "-U", "-f", disk.format, "--output=json", disk.path))
+        return [snapshot["name"] for snapshot in told.get("snapshots", [])]
+
+    def has_snapshot(self, name):
+        return any(name in self.snapshots(disk) for disk in self.guest.disks)
 
     def settled(self, state, kept=()):
         """All is as it was: nothing of a snapshot is left but `kept`."""
@@ -165,9 +182,8 @@ class World:
             guest.wait_records(2)
             assert not guest.frozen(), "its file systems are frozen"
         for disk in guest.disks:
-            names = [s["name"] for s in json.loads(run("qemu-img", "info", "-U", "-f", disk.format, "--output=json", disk.path)).get("snapshots", [])]
+            names = self.snapshots(disk)
             assert sorted(names) == sorted(kept), f"{disk.target} has snapshots {names}"
-        assert "--managed-save" not in guest.virsh("list", "--all", "--with-managed-save", "--name")
         assert guest.name not in guest.virsh("list", "--all", "--with-managed-save", "--name").split(), "it is saved"
 
     def whole(self, told, leaks=False):
