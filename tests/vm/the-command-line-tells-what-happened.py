@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import termios
 
 from guest import Guest
 from report import Report, rig_for_test
-from rig import run
+from rig import run, wait_until
 
 QSNAP = os.environ.get("QSNAP", os.path.abspath("build/qsnap"))
 report = Report()
@@ -171,6 +173,26 @@ def failures(qsnap, guest, folder):
         qsnap.run("recover")
 
 
+def waits_for_its_reader(process):
+    """True when the pipe is full and nothing more comes into it."""
+    waiting = fcntl.ioctl(process.stdout, termios.FIONREAD, b"1234")
+    return int.from_bytes(waiting, sys.byteorder) > 32768 and process.poll() is None
+
+
+def verification(qsnap, guest):
+    with report.test("5: a snapshot that somebody deletes while its image is made"):
+        words = qsnap.words("snapshot", guest.name, "gone", "--disks", "vda", "--mode", "instant", "--via", "internal", "--to", "-")
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            wait_until("the image waits for its reader", lambda: waits_for_its_reader(process))
+            devices = json.loads(guest.virsh("qemu-monitor-command", guest.name, json.dumps({"execute": "query-block"})))["return"]
+            node = next(d["inserted"]["node-name"] for d in devices if d.get("inserted", {}).get("file") == guest.disks[0].path)
+            gone = {"execute": "blockdev-snapshot-delete-internal-sync", "arguments": {"device": node, "name": "gone"}}
+            assert "error" not in json.loads(guest.virsh("qemu-monitor-command", guest.name, json.dumps(gone)))
+            told = process.communicate(timeout=300)[1].decode()
+        assert process.returncode == 5 and "snapshot 'gone' is not there any more" in told, (process.returncode, told)
+        assert guest.state() == "running" and not os.path.exists(qsnap.file(guest, "journal"))
+
+
 def main():
     with rig_for_test() as rig:
         guest = Guest(rig, "web", writer="off").boot()
@@ -180,6 +202,7 @@ def main():
         outputs(qsnap, guest, rig.path("images"))
         events(qsnap, guest, rig.path("live"))
         failures(qsnap, guest, rig.path("x"))
+        verification(qsnap, guest)
     report.finish()
 
 
