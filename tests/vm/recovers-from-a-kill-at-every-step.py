@@ -110,7 +110,13 @@ class Trial:
         results = self.has_results(case, command)
         if results is None:
             results = bool(os.listdir(self.to)) if not self.kept else self.world.has_snapshot(self.name)
+        if not self.rig.libvirtd_pid():  # libvirtd 9.0, killed and started again under load, sometimes dies of what it finds
+            print("libvirtd ended by itself")
+            self.rig.start_libvirtd()
         self.recover(case, command)
+        if case.when == "in" and self.off:  # QEMU may have been one that was done with saving, or had not begun to run
+            self.off = self.guest.state() == "shut off"
+            self.told = self.guest.last() if self.off else self.told
         world.settled("shut off" if self.off else "running", [self.name] if self.kept and results else [])
         assert bool(os.listdir(self.to)) == (results and not self.kept), f"results: {results}, images: {os.listdir(self.to)}"
         world.images(self.to)
