@@ -10,7 +10,7 @@ import signal
 import subprocess
 
 import records
-from rig import RigError, TOP, run, wait_until
+from rig import RigError, TOP, end_process, run, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("BUILD", os.path.join(TOP, "build"))
@@ -126,11 +126,22 @@ class World:
         self.guest.virsh("restore", self.template)
         self.guest.wait_records(1)
 
+    def lost(self):
+        """Processes of guests that libvirt says are off."""
+        if self.guest.state() != "shut off":
+            return []
+        return [pid for pid in self.rig.processes() if pid != self.rig.libvirtd_pid()]
+
+    def end_lost(self):
+        for pid in self.lost():
+            end_process(pid)
+
     def rewind(self):
         """The guest runs as it did when this object was made, whatever is now."""
         if not self.rig.libvirtd_pid():
             self.rig.start_libvirtd()
         self.guest.virsh("destroy", self.guest.name, want=None)
+        self.end_lost()
         self.guest.virsh("managedsave-remove", self.guest.name, want=None)
         for name in os.listdir(self.state_dir):
             os.unlink(os.path.join(self.state_dir, name))
