@@ -50,10 +50,8 @@ static char *find_state_dir(const struct cli *c, struct error *e)
 {
 	const char *named = getenv("QSNAP_STATE_DIR"), *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
 
-	if (c->state_dir)
-		return mem_strdup(c->state_dir, e);
-	if (named && *named)
-		return mem_strdup(named, e);
+	if (c->state_dir || (named && *named))
+		return vm_absolute(c->state_dir ? c->state_dir : named, e);
 	if (geteuid() == 0)
 		return mem_strdup("/var/lib/qsnap", e);
 	if (xdg && *xdg)

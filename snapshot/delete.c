@@ -13,6 +13,16 @@ static const struct vm_listed *find(const struct vm_listed *all, unsigned count,
 	return NULL;
 }
 
+/* Of two with one name in one disk nobody could say which is meant. */
+static int refuse_twins(const struct vm_listed *s, struct error *e)
+{
+	for (unsigned i = 1; i < s->target_count; i++)
+		if (strcmp(s->targets[i], s->targets[i - 1]) == 0)
+			return err_set(e, ERR_UNSUPPORTED, "disk %s has more than one snapshot '%s'", s->targets[i],
+				s->name);
+	return 0;
+}
+
 /* What is to go becomes a trace: from here on it is taken back, whatever happens. */
 static int put(struct vm *vm, const struct vm_listed *s, struct error *e)
 {
@@ -47,7 +57,7 @@ int vm_delete(struct vm *vm, const char *name, struct error *e)
 			"delete",
 			name);
 	else
-		failed = put(vm, s, e) || trace_undo_all(vm, e);
+		failed = refuse_twins(s, e) || put(vm, s, e) || trace_undo_all(vm, e);
 	vm_listed_free(all, count);
 	return failed ? -1 : 0;
 }

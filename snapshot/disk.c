@@ -144,7 +144,8 @@ int disk_tables(const char *path, uint64_t *tables, uint64_t *table_bytes, struc
 	return 0;
 }
 
-int disk_commit(const char *overlay, const char *base, enum driver_format *base_format, struct error *e)
+int disk_commit(const char *overlay, const char *base, struct chain **held, enum driver_format *base_format,
+	struct error *e)
 {
 	const struct chain_opts opts = {.format = IMAGE_QCOW2, .write = true, .write_layer = 1, .lock = IO_LOCK_WRITE};
 	AUTO_CHAIN struct chain *c = NULL;
@@ -154,5 +155,8 @@ int disk_commit(const char *overlay, const char *base, enum driver_format *base_
 	if (c->count < 2 || !disk_same_file(c->layers[1].path, base))
 		return err_set(e, ERR_CHANGED, "%s: its backing file is not %s any more", overlay, base);
 	*base_format = c->layers[1].format == IMAGE_RAW ? DRIVER_RAW : DRIVER_QCOW2;
-	return convert_commit(&(struct commit_opts){.image = c, .base = 1, .threads = pool_cpu_count()}, e);
+	if (convert_commit(&(struct commit_opts){.image = c, .base = 1, .threads = pool_cpu_count()}, e))
+		return -1;
+	*held = STEAL(c);
+	return 0;
 }

@@ -36,6 +36,19 @@ static int image_path(const struct take *t, const struct part *p, char **path, s
 	return *path ? 0 : -1;
 }
 
+/* That of an earlier snapshot tells of images that are still there. */
+static int refuse_manifest(const struct take *t, struct error *e)
+{
+	AUTO_FREE char *path = take_to_folder(t) ? mem_printf(e, "%s/manifest.json", t->opts->to) : NULL;
+	struct stat st;
+
+	if (!take_to_folder(t))
+		return 0;
+	if (!path)
+		return -1;
+	return lstat(path, &st) ? 0 : err_set(e, ERR_USAGE, "%s exists already", path);
+}
+
 int take_targets(struct take *t, struct error *e)
 {
 	const char *to = t->opts->to;
@@ -48,6 +61,8 @@ int take_targets(struct take *t, struct error *e)
 	if (take_to_folder(t) && !stat(to, &st) && !S_ISDIR(st.st_mode))
 		return err_set(e, ERR_USAGE, "%s is a file, and %u disk%s must go to a folder", to, t->part_count,
 			t->part_count == 1 ? "" : "s");
+	if (refuse_manifest(t, e))
+		return -1;
 	for (unsigned i = 0; i < t->part_count; i++) {
 		char **path = &t->out->disks[i].path;
 

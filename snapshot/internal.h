@@ -25,7 +25,7 @@ enum trace_kind {
 };
 struct trace {
 	enum trace_kind kind;
-	char *target, *path, *name; /* NULL where the kind has none */
+	char *target, *path, *name; /* NULL where the kind has none; `path` is absolute in the journal */
 	uint64_t dev, ino;          /* INTERNAL, OVERLAY: of the disk's file that must not change; 0: unknown */
 	unsigned id;
 };
@@ -185,8 +185,10 @@ int disk_snapshot_exists(const char *path, const char *name, struct error *e);
 int disk_tables(const char *path, uint64_t *tables, uint64_t *table_bytes, struct error *e);
 /* How a part is opened: format said, no name followed that the domain does not have. `p` outlives the options. */
 void disk_chain_opts(const struct part *p, struct chain_opts *opts);
-/* What the overlay holds goes into its backing file, which must be `base`. *base_format: as the overlay names it. */
-int disk_commit(const char *overlay, const char *base, enum driver_format *base_format, struct error *e);
+/* What the overlay holds goes into its backing file, which must be `base`. *base_format: as the overlay names it. *held: both are
+ * locked for writing until it is closed. */
+int disk_commit(const char *overlay, const char *base, struct chain **held, enum driver_format *base_format,
+	struct error *e);
 bool disk_same_file(const char *a, const char *b);
 /* Device and inode; of a block device its own number and 0. */
 int disk_identity(const char *path, uint64_t *dev, uint64_t *ino, struct error *e);

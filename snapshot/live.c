@@ -14,6 +14,8 @@ static int make_destination(const struct part *p, const char *path, struct error
 	AUTO_IO struct io *file = NULL;
 	struct chain_opts opts;
 
+	if (p->below_count && (!p->below[0].path || p->below[0].format == DRIVER_FORMAT_OTHER))
+		return err_set(e, ERR_UNSUPPORTED, "its backing file is neither a qcow2 nor a raw one on this host");
 	disk_chain_opts(p, &opts);
 	opts.no_backing = opts.inspect = true;
 	opts.lock = IO_LOCK_SHARED;

@@ -29,7 +29,7 @@ struct vm_voice {
 struct vm_opts {
 	struct driver *driver;
 	const char *domain;    /* name or UUID */
-	const char *state_dir; /* of locks and journals; made when it is not there */
+	const char *state_dir; /* of locks and journals, absolute; made when it is not there */
 	unsigned wait_seconds; /* for another qsnap that has the domain; 0: ERR_BUSY at once */
 	bool read_only;        /* takes no lock, recovers nothing: for lists */
 	struct vm_voice voice;
@@ -46,6 +46,9 @@ const struct driver_domain *vm_domain(const struct vm *vm);
 
 /* UUIDs of all domains that a journal in `state_dir` tells of; the caller's. */
 int vm_journals(const char *state_dir, char ***uuids, unsigned *count, struct error *e);
+
+/* A name as it is from any folder: whoever recovers, and the hypervisor, may be in another one. The caller's; NULL with an error. */
+char *vm_absolute(const char *path, struct error *e);
 
 /* ---- which disks (snapshot/scope.c) ---- */
 

@@ -19,10 +19,15 @@ static int (*const undo[TRACE_KINDS])(struct vm *vm, const struct trace *t, stru
 
 int trace_put(struct vm *vm, const struct trace *t, unsigned *id, struct error *e)
 {
+	struct trace mine = *t;
+	AUTO_FREE char *path = t->path ? vm_absolute(t->path, e) : NULL;
 	unsigned ignored;
 
+	if (t->path && !path)
+		return -1;
+	mine.path = path;
 	return journal_begin(vm->journal, vm->domain.name, vm->domain.state, e) ||
-	       journal_put(vm->journal, t, id ? id : &ignored, e);
+	       journal_put(vm->journal, &mine, id ? id : &ignored, e);
 }
 
 static const struct trace *find(const struct vm *vm, unsigned id)

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-enum { POLL_MS = 20 };
+enum { POLL_MS = 20, UNUSED_TRIES = 100 };
 
 static int refuse_other_file(const char *path, const struct trace *t, struct error *e)
 {
@@ -24,6 +24,14 @@ static int refuse_other_file(const char *path, const struct trace *t, struct err
 		path, t->target);
 }
 
+/* The hypervisor is told a disk, not a file. */
+static bool is_top(const struct vm *vm, const struct trace *t)
+{
+	const struct driver_disk *d = vm_disk(vm, t->target);
+
+	return d && d->image_count && d->images[0].path && disk_same_file(d->images[0].path, t->path);
+}
+
 int undo_internal(struct vm *vm, const struct trace *t, struct error *e)
 {
 	int there;
@@ -33,6 +41,10 @@ int undo_internal(struct vm *vm, const struct trace *t, struct error *e)
 	there = disk_snapshot_exists(t->path, t->name, e);
 	if (there <= 0)
 		return there;
+	if (vm_active(vm) && !is_top(vm, t))
+		return err_set(e, ERR_CHANGED,
+			"disk %s is not on %s any more; the snapshot '%s' in that file is left alone", t->target,
+			t->path, t->name);
 	vm_step(vm, "delete", t->target);
 	return vm_active(vm) ? vm->driver->ops->internal_delete(vm->driver, vm->domain.uuid, t->target, t->name, e)
 			     : disk_snapshot_delete(t->path, t->name, e);
@@ -131,10 +143,30 @@ static int commit_shut_off(struct vm *vm, const struct trace *t, struct error *e
 		return err_set(e, ERR_BUSY,
 			"domain '%s' was saved while disk %s was on the overlay %s: start it, then recover it",
 			vm->domain.name, t->target, t->path);
+	AUTO_CHAIN struct chain *held =
+		NULL; /* nobody starts the guest on the overlay before the definition has the base */
+
 	vm_step(vm, "commit", t->target);
-	if (disk_commit(t->path, t->name, &file.format, e))
+	if (disk_commit(t->path, t->name, &held, &file.format, e))
 		return -1;
 	return vm->driver->ops->set_source(vm->driver, vm->domain.uuid, &file, e);
+}
+
+/* A hypervisor that was killed just after its deed may not know of an overlay that the guest writes to. */
+static int wait_until_unused(const struct vm *vm, const char *path, struct error *e)
+{
+	for (unsigned i = 0; i < UNUSED_TRIES; i++) {
+		AUTO_IO struct io *file = NULL;
+
+		if (io_file_open(&file, path, IO_OPEN_WRITE, e))
+			return e->code == ERR_NOT_FOUND ? 0 : -1;
+		if (!io_lock(file, IO_LOCK_WRITE, e))
+			return 0;
+		if (e->code != ERR_BUSY)
+			return -1;
+		vm_sleep(vm, POLL_MS);
+	}
+	return err_prefix(e, "%s is still in use, though no disk of domain '%s' is on it", path, vm->domain.name);
 }
 
 /* order: all of the overlay in its base, the disk on the base, the overlay goes. */
@@ -156,5 +188,5 @@ int undo_overlay(struct vm *vm, const struct trace *t, struct error *e)
 		return err_set(e, ERR_CHANGED, "disk %s is on %s, neither on the overlay %s nor on its base", t->target,
 			d->images[0].path, t->path);
 	}
-	return remove_file(vm, t->path, e);
+	return wait_until_unused(vm, t->path, e) || remove_file(vm, t->path, e) ? -1 : 0;
 }

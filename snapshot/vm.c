@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <time.h>
+#include <unistd.h>
 
 void vm_step(const struct vm *vm, const char *step, const char *disk)
 {
@@ -119,6 +120,18 @@ void vm_close(struct vm *vm)
 	journal_close(vm->journal);
 	driver_domain_free(&vm->domain);
 	free(vm);
+}
+
+char *vm_absolute(const char *path, struct error *e)
+{
+	AUTO_FREE char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
+
+	if (path[0] == '/')
+		return mem_strdup(path, e);
+	if (here)
+		return mem_printf(e, "%s/%s", here, path);
+	err_fill_sys(e, errno, "the current folder");
+	return NULL;
 }
 
 /* ---- journals that are there ---- */

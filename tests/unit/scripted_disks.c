@@ -34,8 +34,10 @@ static struct driver_disk look_at_disk(const struct world *w, const struct world
 
 	out.images = calloc(out.image_count, sizeof *out.images);
 	for (unsigned i = 0; i < out.image_count; i++) {
-		out.images[i].path = d->network ? NULL : strdup(c->images[i].path);
-		out.images[i].kind = strdup(d->network ? "network" : d->block ? "block" : "file");
+		bool network = d->network || (i && w->network_below);
+
+		out.images[i].path = network ? NULL : strdup(c->images[i].path);
+		out.images[i].kind = strdup(network ? "network" : d->block ? "block" : "file");
 		out.images[i].format = d->other_format ? DRIVER_FORMAT_OTHER : c->images[i].format;
 	}
 	return out;

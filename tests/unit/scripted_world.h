@@ -58,6 +58,7 @@ struct world {
 	void (*hook)(struct world *w);
 	bool late_definition; /* what a pivot changes is in the definition only with the next step */
 	bool no_freeze;       /* the agent says no */
+	bool network_below;   /* backing files are told to be on the network */
 	unsigned ready_polls; /* of each job */
 	unsigned freezes, set_times;
 	uint64_t free_bytes; /* what statvfs tells of any file system that the disks are on; 0: what is so */

@@ -218,6 +218,75 @@ START_TEST(test_exchanged)
 }
 END_TEST
 
+/* ---- a hypervisor that does not know what its guest does ---- */
+
+static void die_after(const struct vm_case *c, const char *op)
+{
+	for (unsigned k = 1;; k++) {
+		vm_case_set(w, c);
+		before = *w;
+		w->at = k;
+		w->event = EVENT_DIE_AFTER;
+		int status = in_child(take, c);
+
+		if (status == DIED && strcmp(w->last_op, op) == 0)
+			return;
+		ck_assert_uint_ge(w->steps, k);
+	}
+}
+
+/* It was killed before it could write down that the guest is on an overlay, which is where the guest's writes go. */
+START_TEST(test_unknown_overlay)
+{
+	static const char overlay[] = "vda.qcow2.qsnap-s";
+	struct io *guest;
+
+	die_after(named("overlay"), "overlay");
+	for (unsigned i = 0; i < w->disk_count; i++) {
+		w->disks[i].in_use = before.disks[i].in_use;
+		w->disks[i].defined = before.disks[i].defined;
+	}
+	ck_assert(!io_file_open(&guest, overlay, IO_OPEN_WRITE, &e) && !io_lock(guest, IO_LOCK_WRITE, &e));
+	ck_assert_int_eq(vm_run_recover(w, &e), -1);
+	ck_assert_msg(strstr(e.msg, "in use"), "%s", e.msg);
+	ck_assert_int_eq(access(overlay, F_OK), 0);
+	io_close(guest);
+	ck_assert_msg(!vm_run_recover(w, &e), "%s", e.msg);
+}
+END_TEST
+
+/* The same name in another file that the disk has by now: it is another snapshot. */
+START_TEST(test_other_top)
+{
+	static const char other[] = "other.qcow2";
+
+	die_after(named("internal"), "internal_create");
+	copy_file("vda.qcow2", other);
+	strcpy(w->disks[0].in_use.images[0].path, other);
+	ck_assert_int_eq(vm_run_recover(w, &e), -1);
+	ck_assert_int_eq(e.code, ERR_CHANGED);
+	ck_assert(!world_snapshot(other, "s", false, &e)); /* it is still there to be deleted */
+}
+END_TEST
+
+/* Who recovers need not be in the folder that the names of the images were said in. */
+START_TEST(test_other_folder)
+{
+	static const char key[] = "\"path\":\"";
+	unsigned paths = 0;
+	size_t len;
+
+	die_after(named("live"), "copy");
+	AUTO_FREE char *journal = scratch_read("state/" WORLD_UUID ".journal", &len);
+
+	journal[len - 1] = 0;
+	for (const char *p = journal; (p = strstr(p, key)); p += sizeof key - 1, paths++)
+		ck_assert_msg(p[sizeof key - 1] == '/', "%s", p);
+	ck_assert_uint_ge(paths, 2);
+	ck_assert_msg(!vm_run_recover(w, &e), "%s", e.msg);
+}
+END_TEST
+
 /* ---- deleting ---- */
 
 static int delete_kept(void)
@@ -293,6 +362,9 @@ Suite *suite_vm_meddling(void)
 	tcase_add_loop_test(t, test_meddled, 0, (int)(sizeof meddlers / sizeof *meddlers));
 	tcase_add_loop_test(t, test_late_definition, 0, 4);
 	tcase_add_loop_test(t, test_exchanged, 0, 3);
+	tcase_add_test(t, test_unknown_overlay);
+	tcase_add_test(t, test_other_top);
+	tcase_add_test(t, test_other_folder);
 	tcase_add_loop_test(t, test_deleted, 0, 2 * (int)(sizeof delete_events / sizeof *delete_events));
 	tcase_add_test(t, test_no_such_snapshot);
 	suite_add_tcase(s, t);

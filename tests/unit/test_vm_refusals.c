@@ -3,10 +3,12 @@
  * snapshot/: what is refused before anything is done to the machine, what is left out, and what is given up for want of space.
  */
 #include "tests/unit/journal_fault.h"
+#include "tests/unit/scratch.h"
 #include "tests/unit/vm_cases.h"
 
 #include <check.h>
 #include <errno.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 Suite *suite_vm_refusals(void);
@@ -164,6 +166,19 @@ static void a_file(struct world *m, struct vm_take *t)
 	(void)m;
 	t->to = "base.qcow2";
 }
+static void manifest(struct world *m, struct vm_take *t)
+{
+	(void)m;
+	t->to = ".earlier";
+	mkdir(".earlier", 0700);
+	scratch_file(".earlier/manifest.json", "{}", 2);
+}
+static void unknown_backing(struct world *m, struct vm_take *t)
+{
+	m->network_below = true;
+	t->mode = VM_LIVE;
+	t->compress = true;
+}
 static void no_agent(struct world *m, struct vm_take *t)
 {
 	m->agent = false;
@@ -214,6 +229,8 @@ static const struct {
 	{nowhere, ERR_USAGE, "neither kept"},
 	{one_stream, ERR_USAGE, "stream"},
 	{a_file, ERR_USAGE, "base.qcow2"},
+	{manifest, ERR_USAGE, "manifest.json exists"},
+	{unknown_backing, ERR_UNSUPPORTED, "backing file"},
 	{no_agent, ERR_UNSUPPORTED, "agent"},
 	{freeze_fails, ERR_IO, "freeze"},
 	{full, ERR_LIMIT, "free"},
@@ -236,6 +253,8 @@ START_TEST(test_refused)
 	ck_assert_uint_eq(left, 0);
 	world_judge(w, &before, refused[_i].text);
 	world_judge_output(w, false, refused[_i].text);
+	if (refused[_i].set == manifest)
+		ck_assert_int_eq(access(".earlier/manifest.json", F_OK), 0);
 }
 END_TEST
 
