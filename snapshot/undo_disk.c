@@ -143,8 +143,7 @@ static int commit_shut_off(struct vm *vm, const struct trace *t, struct error *e
 		return err_set(e, ERR_BUSY,
 			"domain '%s' was saved while disk %s was on the overlay %s: start it, then recover it",
 			vm->domain.name, t->target, t->path);
-	AUTO_CHAIN struct chain *held =
-		NULL; /* nobody starts the guest on the overlay before the definition has the base */
+	AUTO_CHAIN struct chain *held = NULL; /* so that nobody starts the guest before its definition has the base */
 
 	vm_step(vm, "commit", t->target);
 	if (disk_commit(t->path, t->name, &held, &file.format, e))
