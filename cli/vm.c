@@ -40,7 +40,7 @@ bool cli_vm_option(struct cli_vm *v, int id, const char *arg)
 		v->json = true;
 		return true;
 	case CLI_WAIT:
-		v->wait_seconds = cli_parse_number(v->cli, "number of seconds", arg, 0, 10000000);
+		v->wait_seconds = cli_parse_number(v->cli, "number of seconds for --wait", arg, 0, 10000000);
 		return true;
 	}
 	return global_option(v->cli, id, arg);

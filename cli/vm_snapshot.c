@@ -39,14 +39,20 @@ struct snapshot_args {
 
 /* ---- options ---- */
 
-/* The index of `text` among `words`. */
+/* The index of `text` among `words`; others are refused with all that there are. */
 static unsigned parse_word(const struct cli *c, const char *option, const char *text, const char *const *words,
 	unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
 		if (strcmp(text, words[i]) == 0)
 			return i;
-	cli_usage_error(c, "%s does not know '%s'", option, text);
+	char all[80] = "";
+	for (unsigned i = 0; i < count; i++) {
+		const char *between = i == 0 ? "" : i + 1 < count ? ", " : " or ";
+		size_t len = strlen(all);
+		snprintf(all + len, sizeof all - len, "%s%s", between, words[i]);
+	}
+	cli_usage_error(c, "%s expects %s, not '%s'", option, all, text);
 }
 
 static int parse_disks(struct snapshot_args *a, const char *text, struct error *e)
@@ -97,7 +103,7 @@ static void parse_how(struct snapshot_args *a, int id, const char *arg)
 		a->take.quiesce = arg ? VM_QUIESCE_REQUIRED : VM_QUIESCE_TRY;
 		break;
 	case OPT_MAX_PAUSE:
-		a->take.max_pause = cli_parse_number(c, "number of seconds", arg, 1, 86400);
+		a->take.max_pause = cli_parse_number(c, "number of seconds for --max-pause", arg, 1, 86400);
 		break;
 	case OPT_EXTRACT:
 		if (strcmp(arg, "stopped") != 0)
@@ -160,6 +166,8 @@ static int add_compression(struct snapshot_args *a, struct error *e)
 	AUTO_FREE char *options = mem_printf(e, "compression_type=%.*s%s%s", len, a->compress,
 		level ? ",compression_level=" : "", level ? level + 1 : "");
 
+	if (len != 4 || (strncmp(a->compress, "zlib", 4) != 0 && strncmp(a->compress, "zstd", 4) != 0))
+		return err_set(e, ERR_USAGE, "no such compression");
 	a->take.compress = true;
 	return options ? cli_option_list_add(&a->list, options, e) : -1;
 }

@@ -21,6 +21,13 @@ bool take_to_folder(const struct take *t)
 	return t->opts->to && strcmp(t->opts->to, "-") != 0 && (t->part_count > 1 || is_folder(t->opts->to));
 }
 
+const char *take_slash(const struct take *t)
+{
+	size_t len = strlen(t->opts->to);
+
+	return len && t->opts->to[len - 1] == '/' ? "" : "/";
+}
+
 /* What `--to` means: NULL in *path for a stream. */
 static int image_path(const struct take *t, const struct part *p, char **path, struct error *e)
 {
@@ -30,7 +37,8 @@ static int image_path(const struct take *t, const struct part *p, char **path, s
 	if (strcmp(to, "-") == 0)
 		return 0;
 	if (take_to_folder(t))
-		*path = mem_printf(e, "%s/%s.%s", to, p->disk->target, image_format_name(t->opts->create.format));
+		*path = mem_printf(e, "%s%s%s.%s", to, take_slash(t), p->disk->target,
+			image_format_name(t->opts->create.format));
 	else
 		*path = mem_strdup(to, e);
 	return *path ? 0 : -1;

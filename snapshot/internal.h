@@ -161,6 +161,7 @@ int take_targets(struct take *t, struct error *e);
 int take_folder(struct take *t, struct error *e);
 int take_extract(struct take *t, struct error *e);
 bool take_to_folder(const struct take *t);
+const char *take_slash(const struct take *t); /* what stands between the folder of --to and a name in it */
 /* DIR/manifest.json, when the images went to a folder (snapshot/manifest.c). */
 int take_manifest(struct take *t, struct error *e);
 /* The guest's file systems, as asked for: frozen until trace_undo_kind(TRACE_FROZEN) (snapshot/freeze.c). */

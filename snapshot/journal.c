@@ -353,7 +353,10 @@ int journal_open(struct journal **out, const char *state_dir, const char *uuid, 
 	j->folder = mem_strdup(state_dir, e);
 	j->path = j->folder ? mem_printf(e, "%s/%s.journal", state_dir, uuid) : NULL;
 	lock = j->path ? mem_printf(e, "%s/%s.lock", state_dir, uuid) : NULL;
-	failed = !lock || folder_make(state_dir, e) || lock_wait(&j->lock_fd, lock, wait_seconds, cancel, e);
+	failed = !lock;
+	if (!failed && folder_make(state_dir, e))
+		failed = err_prefix(e, "state folder %s", state_dir);
+	failed = failed || lock_wait(&j->lock_fd, lock, wait_seconds, cancel, e);
 	if (failed || read_left(j, e)) {
 		journal_close(j);
 		return -1;

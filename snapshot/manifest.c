@@ -58,7 +58,7 @@ int take_manifest(struct take *t, struct error *e)
 {
 	if (!take_to_folder(t))
 		return 0;
-	AUTO_FREE char *path = mem_printf(e, "%s/manifest.json", t->opts->to);
+	AUTO_FREE char *path = mem_printf(e, "%s%smanifest.json", t->opts->to, take_slash(t));
 
 	if (!path || trace_put(t->vm, &(struct trace){.kind = TRACE_FILE, .path = path}, &t->manifest, e))
 		return -1;

@@ -84,6 +84,16 @@ static const atomic_bool *cancel_flag(const struct vm_opts *o)
 	return o->voice.progress ? o->voice.progress->cancel : NULL;
 }
 
+/* Other commands on this domain wait, or this one does. */
+static int take_turn(struct vm *vm, struct error *e)
+{
+	const struct vm_opts *o = &vm->opts;
+
+	if (!journal_open(&vm->journal, o->state_dir, vm->domain.uuid, o->wait_seconds, cancel_flag(o), e))
+		return 0;
+	return e->code == ERR_BUSY ? err_prefix(e, "domain '%s'", vm->domain.name) : -1;
+}
+
 int vm_open(struct vm **out, const struct vm_opts *o, struct error *e)
 {
 	struct vm *vm = mem_calloc(1, sizeof *vm, "domain", e);
@@ -96,9 +106,7 @@ int vm_open(struct vm **out, const struct vm_opts *o, struct error *e)
 		vm->driver->ops->local(vm->driver, e) || vm->driver->ops->look(vm->driver, o->domain, &vm->domain, e);
 
 	if (!failed && !o->read_only) {
-		failed =
-			journal_open(&vm->journal, o->state_dir, vm->domain.uuid, o->wait_seconds, cancel_flag(o), e) ||
-			vm_look(vm, e);
+		failed = take_turn(vm, e) || vm_look(vm, e);
 		if (!failed && vm_recover(vm, e)) {
 			failed = -1;
 			if (e->code == ERR_BUSY) /* what is busy is something else than the domain's lock */

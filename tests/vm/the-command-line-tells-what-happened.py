@@ -87,7 +87,7 @@ def outputs(qsnap, guest, folder):
         info = json.loads(run(QSNAP, "info", "--output=json", "-f", "qcow2", f"{folder}.pipe"))
         assert info["format-specific"]["data"]["compression-type"] == "zstd", info
     with report.test("a folder gets the images, their manifest, and no file of before is replaced"):
-        text, notes = qsnap.run("snapshot", guest.name, "--to", folder, "--format", "raw")
+        text, notes = qsnap.run("snapshot", guest.name, "--to", f"{folder}/", "--format", "raw")
         assert f"{folder}/vda.raw" in text and f"{folder}/vdb.raw" in text and "instant" in notes, (text, notes)
         assert sorted(os.listdir(folder)) == ["manifest.json", "vda.raw", "vdb.raw"]
         before = os.stat(f"{folder}/vda.raw").st_ino
@@ -132,7 +132,7 @@ def events(qsnap, guest, folder):
 def failures(qsnap, guest, folder):
     with report.test("3: another command has the domain; --wait waits for it"):
         with qsnap.busy(guest) as lock:
-            assert "another qsnap" in qsnap.run("delete", guest.name, "x", want=3)[1]
+            assert f"domain '{guest.name}': another qsnap" in qsnap.run("delete", guest.name, "x", want=3)[1]
             qsnap.run("snapshot", guest.name, "--wait", "1", want=3)
             qsnap.run("list", guest.name)
             waiting = subprocess.Popen(qsnap.words("delete", guest.name, "x", "--wait", "300"), stderr=subprocess.PIPE)
@@ -152,6 +152,15 @@ def failures(qsnap, guest, folder):
     with report.test("1: no such domain, no such disk"):
         qsnap.run("list", "nobody", want=1)
         assert "no disk vdz" in qsnap.run("snapshot", guest.name, "--disks", "vda,vdz", want=1)[1]
+    with report.test("2: what an option cannot be is told with what it can be"):
+        for words, wanted in ((("--mode", "warm"), "--mode expects auto, cold, live or instant, not 'warm'"),
+                              (("--via", "any"), "--via expects internal or overlay, not 'any'"),
+                              (("--compress", "lz4"), "--compress expects zlib or zstd"),
+                              (("--max-pause", "x"), "for --max-pause"), (("--wait", "x"), "for --wait")):
+            assert wanted in qsnap.run("snapshot", guest.name, "--to", folder, *words, want=2)[1], words
+    with report.test("1: a folder of state that cannot be is named as such"):
+        words = ("snapshot", guest.name, "--to", folder, "--state", "/dev/null/state")
+        assert "state folder /dev/null/state" in qsnap.run(*words, want=1)[1]
     with report.test("recover takes back what is left, and says so"):
         half = f"{folder}.half"
         with open(half, "w", encoding="ascii"):
