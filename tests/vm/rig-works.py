@@ -142,7 +142,7 @@ def another_rig(rig, guest):
             assert other.virsh("list", "--all", "--name") == "" and guest.name in rig.virsh("list", "--all", "--name").split()
             other.hold()
             shutil.rmtree(other.path("run"))
-            os.unlink(other.path("namespaces"))
+            shutil.rmtree(other.path("lib"))
             user.kill()
             wait_until("the other rig is gone", lambda: not other.processes())
         finally:

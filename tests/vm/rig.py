@@ -110,7 +110,7 @@ class Rig:
         self.folder = os.path.realpath(folder)
         self.uri = f"qemu:///system?socket={self.folder}/run/libvirt-sock"
         self.keeper = None
-        self.spaces = None
+        self.place = None
         if len(self.folder) > 80:
             raise RigError(f"{self.folder}: too long a path for the sockets below it")
 
@@ -155,7 +155,6 @@ class Rig:
         # what libvirt finds out about QEMU takes it seconds; it looks itself whether that still holds
         if os.path.isdir(KNOWN):
             shutil.copytree(KNOWN, self.path("cache/qemu/capabilities"), dirs_exist_ok=True)
-        open(self.path("namespaces"), "a", encoding="ascii").close()
         if keeper:
             self.keeper = subprocess.Popen([sys.executable, os.path.join(HERE, "rig"), "keep", self.folder, str(keeper())], cwd="/",
                                            start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -189,7 +188,6 @@ class Rig:
         """Starts libvirtd (again) and waits until it answers; guests that run are found by it."""
         script = "set -e\n" + "".join(f"mount --bind {self.path(name)} {place}\n" for name, place in PLACES.items())
         script += f"mount --bind {self.path('passwd')} /etc/passwd\nmount --bind {self.path('group')} /etc/group\n"
-        script += f"readlink /proc/self/ns/mnt >>{self.path('namespaces')}\n"
         script += f"exec libvirtd -f {self.path('etc/libvirtd.conf')} -p {self.path('run/libvirtd.pid')}\n"
         if os.path.exists(self.path("run/libvirtd.pid")):
             os.unlink(self.path("run/libvirtd.pid"))
@@ -218,23 +216,21 @@ class Rig:
         end_process(pid, sig)
 
     def owns(self, pid):
-        """Whether a process is a libvirtd or QEMU in one of this rig's namespaces."""
+        """Whether a process is a libvirtd or QEMU that sees this rig's files. (The number of a namespace says nothing: it is given again.)"""
         try:
-            space = os.readlink(f"/proc/{pid}/ns/mnt")
             name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+            return name.startswith(("libvirt", "qemu-")) and self._identity(f"/proc/{pid}/root{PLACES['lib']}") == (self.place or self._identity(self.path("lib")))
         except OSError:
             return False
-        return space in self._spaces() and name.startswith(("libvirt", "qemu-"))
+
+    @staticmethod
+    def _identity(path):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
 
     def hold(self):
         """From now on it is known which processes are the rig's even when somebody removes its files."""
-        self.spaces = open(self.path("namespaces"), encoding="ascii")
-
-    def _spaces(self):
-        if not self.spaces:
-            return read(self.path("namespaces")).split()
-        self.spaces.seek(0)
-        return self.spaces.read().split()
+        self.place = self._identity(self.path("lib"))
 
     def processes(self):
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and self.owns(int(name))]
