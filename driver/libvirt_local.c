@@ -49,9 +49,11 @@ static bool uuid_digits(const char *text, char out[UUID_HEX + 1])
 			continue;
 		if (!isxdigit((unsigned char)*c) || n == UUID_HEX)
 			return false;
-		out[n++] = (char)tolower((unsigned char)*c);
+		out[n++] = *c;
 	}
 	out[n] = 0;
+	for (char *c = out; *c; c++)
+		*c = (char)tolower((unsigned char)*c);
 	return n == UUID_HEX && strspn(out, (char[]){out[0], 0}) < UUID_HEX;
 }
 

@@ -83,7 +83,7 @@ void world_crash(struct world *w);
 bool world_active(const struct world *w);
 
 /* Our own engine as the hypervisor's. */
-int world_snapshot(const char *path, const char *name, bool create, struct error *e);
+int world_snapshot(const char *path, const char *name, bool make, struct error *e);
 int world_copy_top(const struct world_disk *d, struct error *e);
 int world_overlay(const char *path, const struct world_image *below, struct error *e);
 int world_commit(const char *overlay, struct error *e);

@@ -237,7 +237,7 @@ struct expectation {
 
 static struct io *memory_copy(struct io *file)
 {
-	struct io *copy;
+	struct io *copy = NULL;
 	struct error e;
 	if (!file)
 		return NULL;

@@ -66,6 +66,7 @@ static void reach(const char *when)
 		raise(deed && strcmp(deed, "stop") == 0 ? SIGSTOP : SIGKILL);
 }
 
+/* NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): the system's own names are not for us */
 ssize_t pwrite(int fd, const void *buffer, size_t len, off_t at)
 {
 	static ssize_t (*next)(int, const void *, size_t, off_t);
@@ -114,3 +115,4 @@ int unlink(const char *path)
 	reach("after");
 	return rc;
 }
+/* NOLINTEND(readability-inconsistent-declaration-parameter-name) */
