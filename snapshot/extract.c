@@ -47,11 +47,11 @@ static int image_path(const struct take *t, const struct part *p, char **path, s
 /* That of an earlier snapshot tells of images that are still there. */
 static int refuse_manifest(const struct take *t, struct error *e)
 {
-	AUTO_FREE char *path = take_to_folder(t) ? mem_printf(e, "%s/manifest.json", t->opts->to) : NULL;
 	struct stat st;
 
 	if (!take_to_folder(t))
 		return 0;
+	AUTO_FREE char *path = mem_printf(e, "%s%smanifest.json", t->opts->to, take_slash(t));
 	if (!path)
 		return -1;
 	return lstat(path, &st) ? 0 : err_set(e, ERR_USAGE, "%s exists already", path);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -59,7 +60,11 @@ int take_manifest(struct take *t, struct error *e)
 	if (!take_to_folder(t))
 		return 0;
 	AUTO_FREE char *path = mem_printf(e, "%s%smanifest.json", t->opts->to, take_slash(t));
+	struct stat st;
 
+	/* One of somebody else's that appeared meanwhile must not get into the journal, or it would be taken back. */
+	if (path && !lstat(path, &st))
+		return err_set(e, ERR_USAGE, "%s exists already", path);
 	if (!path || trace_put(t->vm, &(struct trace){.kind = TRACE_FILE, .path = path}, &t->manifest, e))
 		return -1;
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);

@@ -93,6 +93,11 @@ def outputs(qsnap, guest, folder):
         before = os.stat(f"{folder}/vda.raw").st_ino
         assert "exists already" in qsnap.run("snapshot", guest.name, "--to", folder, "--format", "raw", want=2)[1]
         assert os.stat(f"{folder}/vda.raw").st_ino == before
+        os.mkdir(f"{folder}.mine")
+        with open(f"{folder}.mine/manifest.json", "w", encoding="ascii") as mine:
+            mine.write("mine")
+        assert "manifest.json exists already" in qsnap.run("snapshot", guest.name, "--to", f"{folder}.mine", want=2)[1]
+        assert os.listdir(f"{folder}.mine") == ["manifest.json"] and os.path.getsize(mine.name) == 4
     with report.test("two disks go neither to a stream nor to a file"):
         qsnap.run("snapshot", guest.name, "--to", "-", want=2)
         qsnap.run("snapshot", guest.name, "--to", f"{folder}.pipe", want=2)
