@@ -189,7 +189,7 @@ class Guest:
         except FileNotFoundError:
             return 0
 
-    def wait_records(self, count, timeout=120):
+    def wait_records(self, count, timeout=400):
         """Waits until it has written that many more, and gives the newest one's number."""
         start = os.path.getsize(self.beats) if os.path.exists(self.beats) else 0
         # from a whole line on

@@ -52,7 +52,7 @@ def why_not():
     return f"no mount namespace can be had here: {tried.stderr.strip()}" if tried.returncode else None
 
 
-def wait_until(what, condition, timeout=120, pause=0.02):
+def wait_until(what, condition, timeout=400, pause=0.02):
     """What `condition` gives, once that is true."""
     end = time.monotonic() + timeout
     while True:
