@@ -3,7 +3,7 @@
 """At every step of a snapshot, which is every change of its journal, something dies: qsnap, libvirtd, QEMU, or all of them; or somebody
 presses Ctrl-C, starts the guest, or destroys it. Afterwards, or after `vm recover`, all is as it was and nothing is lost.
 
-A sample of the cases by chance (SEED=N repeats one), in LONG runs all. CASES=TEXT,... runs those with one of these in their names.
+A sample of the cases (SEED=N takes another), in LONG runs all. CASES=TEXT,... runs those with one of these in their names.
 """
 # time limit: 400
 import collections
@@ -266,7 +266,7 @@ def choose(steps, chance):
 def main():
     report = Report()
     build_killer()
-    seed = os.environ.get("SEED") or str(random.randrange(1000000))
+    seed = os.environ.get("SEED") or (str(random.randrange(1000000)) if LONG else "293136")
     print(f"SEED={seed}")
     chance = random.Random(seed)
     with rig_for_test() as rig:
