@@ -12,6 +12,7 @@ static void free_disk(struct driver_disk *d)
 	}
 	free(d->images);
 	free(d->copy_to);
+	free(d->defined);
 	free(d->target);
 }
 

@@ -34,6 +34,7 @@ struct driver_disk {
 	bool readonly, shareable, transient, encrypted;
 	bool no_disk;  /* CD-ROM or floppy drive, or nothing in it */
 	bool busy;     /* a block job runs on it */
+	char *defined; /* of a domain that has a process: the file that its persistent definition names; NULL: none */
 	char *copy_to; /* the destination of a copy that runs; NULL: none */
 };
 
@@ -50,7 +51,8 @@ struct driver_domain {
 	enum driver_state state;
 	bool paused_by_user; /* DRIVER_PAUSED, and not because of an error or a job */
 	bool persistent;
-	bool saved;     /* shut off with a managed save image */
+	bool saved; /* shut off with a managed save image */
+	bool stale_save; /* it has a process, and an image of before is there all the same: the next start would go back to it */
 	bool agent;     /* a guest agent is connected */
 	bool snapshots; /* the hypervisor keeps records of external snapshots of it */
 	char *job;      /* a job of the whole domain that runs ("migration", "save", ...); NULL: none */
@@ -103,6 +105,8 @@ struct driver_ops {
 	int (*resume)(struct driver *d, const char *uuid, struct error *e);
 	/* Managed save: stops the guest, its memory is kept until the next start. */
 	int (*save)(struct driver *d, const char *uuid, struct error *e);
+	/* Removes the managed save image of a domain that has a process (stale_save). */
+	int (*forget_save)(struct driver *d, const char *uuid, struct error *e);
 	/* Starts, from the managed save image if there is one. */
 	int (*start)(struct driver *d, const char *uuid, bool paused, struct error *e);
 	int (*device)(struct driver *d, const char *uuid, const char *xml, bool attach, struct error *e);
@@ -128,7 +132,7 @@ struct driver_ops {
 	/* Ends it: with `pivot` the guest goes on with the copy (a commit: with the base). */
 	int (*end_job)(struct driver *d, const char *uuid, const char *target, bool pivot, struct error *e);
 
-	/* Another file for a disk in the definition of a domain that is shut off. */
+	/* Another file for a disk in the persistent definition. */
 	int (*set_source)(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e);
 
 	/* The hypervisor's own records. `define` makes one for internal snapshots of these disks that exist; `forget` drops it. */

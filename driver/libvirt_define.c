@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Another file for a disk in the persistent definition, of a domain that does not run: everything else stays as it is.
+ * Another file for a disk in the persistent definition: everything else stays as it is.
  */
 #include <libxml/parser.h>
 

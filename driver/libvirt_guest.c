@@ -39,6 +39,19 @@ int libvirt_save(struct driver *d, const char *uuid, struct error *e)
 	return virDomainManagedSave(dom, 0) ? libvirt_fail(l, e) : 0;
 }
 
+int libvirt_forget_save(struct driver *d, const char *uuid, struct error *e)
+{
+	struct libvirt *l = libvirt_of(d);
+	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
+	if (!dom)
+		return -1;
+	libvirt_tell(l, "virDomainIsActive");
+	if (virDomainIsActive(dom) != 1)
+		return err_set(e, ERR_CHANGED, "the domain does not run, its saved state is what it has");
+	libvirt_tell(l, "virDomainManagedSaveRemove");
+	return virDomainManagedSaveRemove(dom, 0) ? libvirt_fail(l, e) : 0;
+}
+
 /* What was paused when it was saved comes back paused; who wants it to run gets that, too. */
 int libvirt_start(struct driver *d, const char *uuid, bool paused, struct error *e)
 {

@@ -108,6 +108,7 @@ int libvirt_list(struct driver *d, char ***uuids, unsigned *count, struct error 
 int libvirt_suspend(struct driver *d, const char *uuid, struct error *e);
 int libvirt_resume(struct driver *d, const char *uuid, struct error *e);
 int libvirt_save(struct driver *d, const char *uuid, struct error *e);
+int libvirt_forget_save(struct driver *d, const char *uuid, struct error *e);
 int libvirt_start(struct driver *d, const char *uuid, bool paused, struct error *e);
 int libvirt_device(struct driver *d, const char *uuid, const char *xml, bool attach, struct error *e);
 int libvirt_freeze(struct driver *d, const char *uuid, unsigned seconds, struct error *e);

@@ -42,6 +42,7 @@ static int look_state(struct libvirt *l, virDomainPtr dom, struct driver_domain 
 	if (saved < 0)
 		return libvirt_fail(l, e);
 	out->saved = saved && out->state == DRIVER_SHUT_OFF;
+	out->stale_save = saved && (out->state == DRIVER_RUNNING || out->state == DRIVER_PAUSED);
 	libvirt_tell(l, "virDomainIsPersistent");
 	int persistent = virDomainIsPersistent(dom);
 	if (persistent < 0)
@@ -122,6 +123,20 @@ static int look_snapshots(struct libvirt *l, virDomainPtr dom, struct driver_dom
 	return 0;
 }
 
+/* The persistent definition has files of its own. */
+static int look_defined(struct driver_domain *out, struct error *e)
+{
+	struct driver_domain later = {0};
+	int failed = libvirt_xml_domain(out->xml, &later, e);
+
+	for (unsigned i = 0; !failed && i < out->disk_count; i++)
+		for (unsigned k = 0; k < later.disk_count; k++)
+			if (later.disks[k].image_count && strcmp(out->disks[i].target, later.disks[k].target) == 0)
+				out->disks[i].defined = STEAL(later.disks[k].images[0].path);
+	driver_domain_free(&later);
+	return failed;
+}
+
 static int look_at(struct libvirt *l, virDomainPtr dom, struct driver_domain *out, struct error *e)
 {
 	if (virDomainGetUUIDString(dom, out->uuid))
@@ -133,6 +148,8 @@ static int look_at(struct libvirt *l, virDomainPtr dom, struct driver_domain *ou
 		return -1;
 	unsigned again = out->persistent ? VIR_DOMAIN_XML_INACTIVE : VIR_DOMAIN_XML_MIGRATABLE;
 	if (!(out->xml = libvirt_definition(l, dom, VIR_DOMAIN_XML_SECURE | again, e)))
+		return -1;
+	if (out->state != DRIVER_SHUT_OFF && out->persistent && look_defined(out, e))
 		return -1;
 	if (out->state != DRIVER_SHUT_OFF && (look_job(l, dom, out, e) || look_block_jobs(l, dom, out, e)))
 		return -1;

@@ -198,6 +198,7 @@ static const struct driver_ops ops = {
 	.suspend = libvirt_suspend,
 	.resume = libvirt_resume,
 	.save = libvirt_save,
+	.forget_save = libvirt_forget_save,
 	.start = libvirt_start,
 	.device = libvirt_device,
 	.freeze = libvirt_freeze,

@@ -93,6 +93,8 @@ int undo_saved(struct vm *vm, const struct trace *t, struct error *e);
 int undo_frozen(struct vm *vm, const struct trace *t, struct error *e);
 int undo_paused(struct vm *vm, const struct trace *t, struct error *e);
 int undo_internal(struct vm *vm, const struct trace *t, struct error *e);
+/* A disk that is on the base of that overlay has it in its definition, too: a hypervisor that was killed may not have written that. */
+int overlay_defined_home(struct vm *vm, const struct trace *t, struct error *e);
 int undo_overlay(struct vm *vm, const struct trace *t, struct error *e);
 int undo_copy(struct vm *vm, const struct trace *t, struct error *e);
 int undo_file(struct vm *vm, const struct trace *t, struct error *e);

@@ -130,7 +130,9 @@ static int commit_running(struct vm *vm, const struct trace *t, const struct dri
 	if (job.kind != DRIVER_NO_JOB && job.kind != DRIVER_COMMIT)
 		return err_set(e, ERR_BUSY, "disk %s: somebody else's block job runs on it", t->target);
 	vm_step(vm, "commit", t->target);
-	if (job.kind == DRIVER_NO_JOB && vm->driver->ops->commit(vm->driver, vm->domain.uuid, t->target, t->name, e))
+	/* One that is left is begun again: whether it is ready is an event that a hypervisor which was killed may have missed. */
+	if ((job.kind == DRIVER_COMMIT && vm->driver->ops->end_job(vm->driver, vm->domain.uuid, t->target, false, e)) ||
+		vm->driver->ops->commit(vm->driver, vm->domain.uuid, t->target, t->name, e))
 		return -1;
 	return wait_until_ready(vm, t->target, e) || pivot(vm, t->target, e) ? -1 : 0;
 }
@@ -168,6 +170,18 @@ static int wait_until_unused(const struct vm *vm, const char *path, struct error
 	return err_prefix(e, "%s is still in use, though no disk of domain '%s' is on it", path, vm->domain.name);
 }
 
+int overlay_defined_home(struct vm *vm, const struct trace *t, struct error *e)
+{
+	const struct driver_disk *d = vm_disk(vm, t->target);
+
+	if (!vm_active(vm) || !d || !d->defined || !d->image_count || !d->images[0].path ||
+		!disk_same_file(d->defined, t->path) || !disk_same_file(d->images[0].path, t->name))
+		return 0;
+	const struct driver_new_file file = {.target = t->target, .path = t->name, .format = d->images[0].format};
+
+	return vm->driver->ops->set_source(vm->driver, vm->domain.uuid, &file, e);
+}
+
 /* order: all of the overlay in its base, the disk on the base, the overlay goes. */
 int undo_overlay(struct vm *vm, const struct trace *t, struct error *e)
 {
@@ -187,5 +201,7 @@ int undo_overlay(struct vm *vm, const struct trace *t, struct error *e)
 		return err_set(e, ERR_CHANGED, "disk %s is on %s, neither on the overlay %s nor on its base", t->target,
 			d->images[0].path, t->path);
 	}
+	if (overlay_defined_home(vm, t, e))
+		return -1;
 	return wait_until_unused(vm, t->path, e) || remove_file(vm, t->path, e) ? -1 : 0;
 }

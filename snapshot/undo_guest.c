@@ -21,6 +21,16 @@ static int settle(struct vm *vm, struct error *e)
 		vm->domain.job ? vm->domain.job : "of the hypervisor");
 }
 
+/* A libvirtd that died while it saved or restored leaves the saved state beside a guest that runs. Its next start would go back to
+ * that memory, on disks that are newer. */
+static int forget_stale_save(struct vm *vm, struct error *e)
+{
+	if (!vm->domain.stale_save)
+		return 0;
+	vm_note(vm, "the guest runs, and a saved state of before is there: it is removed");
+	return vm->driver->ops->forget_save(vm->driver, vm->domain.uuid, e);
+}
+
 /* order: the locks of our own engine are released before; the guest takes them when it starts. */
 int undo_saved(struct vm *vm, const struct trace *t, struct error *e)
 {
@@ -28,6 +38,8 @@ int undo_saved(struct vm *vm, const struct trace *t, struct error *e)
 
 	(void)t;
 	if (settle(vm, e))
+		return -1;
+	if (forget_stale_save(vm, e))
 		return -1;
 	switch (vm->domain.state) {
 	case DRIVER_RUNNING:
@@ -50,11 +62,19 @@ int undo_saved(struct vm *vm, const struct trace *t, struct error *e)
 	return 0;
 }
 
+/* order: what the definition names has the last writes, then the guest writes on. */
 int undo_paused(struct vm *vm, const struct trace *t, struct error *e)
 {
+	unsigned count;
+	const struct trace *all = journal_traces(vm->journal, &count);
+	struct error later;
+
 	(void)t;
 	if (vm->domain.state != DRIVER_PAUSED)
 		return 0;
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].kind == TRACE_OVERLAY && overlay_defined_home(vm, &all[i], &later))
+			vm_note(vm, "%s", later.msg);
 	vm_step(vm, "resume", NULL);
 	return vm->driver->ops->resume(vm->driver, vm->domain.uuid, e);
 }

@@ -156,6 +156,16 @@ static int do_save(struct driver *d, const char *uuid, struct error *e)
 	return scripted_end(S, e);
 }
 
+static int do_forget_save(struct driver *d, const char *uuid, struct error *e)
+{
+	(void)uuid;
+	BEGIN("forget_save");
+	if (!world_active(S->w))
+		return wrong_state(S, e);
+	S->w->saved = false;
+	return scripted_end(S, e);
+}
+
 static int do_start(struct driver *d, const char *uuid, bool paused, struct error *e)
 {
 	struct world *w = S->w;
@@ -228,6 +238,7 @@ static const struct driver_ops ops = {
 	.suspend = do_suspend,
 	.resume = do_resume,
 	.save = do_save,
+	.forget_save = do_forget_save,
 	.start = do_start,
 	.device = do_device,
 	.freeze = do_freeze,
