@@ -4,6 +4,8 @@
  */
 #include "driver/libvirt_internal.h"
 
+enum { LOOK_TRIES = 5 };
+
 /* A guest that comes back paused from a save is paused by "migration", with none going on. */
 bool libvirt_paused_by_user(int reason)
 {
@@ -157,15 +159,26 @@ static int look_at(struct libvirt *l, virDomainPtr dom, struct driver_domain *ou
 	return look_snapshots(l, dom, out, e);
 }
 
+static bool has_changed(struct libvirt *l, virDomainPtr dom, enum driver_state before)
+{
+	int state = 0, reason = 0;
+	libvirt_tell(l, "virDomainGetState");
+	return !virDomainGetState(dom, &state, &reason, 0) && state_of(state, reason) != before;
+}
+
+/* A look is many calls: when the domain stops or starts between two of them, the later ones fail or tell of something else. */
 int libvirt_look(struct driver *d, const char *domain, struct driver_domain *out, struct error *e)
 {
 	struct libvirt *l = libvirt_of(d);
 	AUTO_DOMAIN virDomainPtr dom = libvirt_domain_named(l, domain, e);
 	if (!dom)
 		return -1;
-	if (look_at(l, dom, out, e)) {
+	for (unsigned tries = 1;; tries++) {
+		if (!look_at(l, dom, out, e))
+			return 0;
+		enum driver_state seen = out->state;
 		driver_domain_free(out);
-		return -1;
+		if (tries == LOOK_TRIES || !has_changed(l, dom, seen))
+			return -1;
 	}
-	return 0;
 }
