@@ -58,6 +58,9 @@ struct convert_result {
 /* Fills the defaults of qemu-img's convert. */
 void convert_defaults(struct convert_opts *o);
 int convert_run(const struct convert_opts *o, struct convert_result *out, struct error *e);
+/* The digest of a file's bytes, in hex: what `hash` of a conversion gives, for one that should not wait for it (convert/hash.c). */
+int convert_digest(const char *path, const char *algorithm, const struct progress *progress, char hex[129],
+	struct error *e);
 
 /* ---- compare (convert/compare.c) ---- */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The digest of a target's bytes (--hash), by libcrypto: of a stream while it passes, of a file when it is complete.
+ * The digest of a target's bytes (--hash), by libcrypto: of a stream while it passes, of a file when it is complete. The first
+ * cluster of a qcow2 file, which a digest begins with, is the last to be known.
  */
 #include <openssl/evp.h>
 
@@ -64,7 +65,8 @@ void hash_free(struct hash *h)
 	free(h);
 }
 
-int hash_io(struct io *io, uint64_t len, const char *algorithm, char hex[129], struct error *e)
+int hash_io(struct io *io, uint64_t len, const char *algorithm, const struct progress *progress, char hex[129],
+	struct error *e)
 {
 	const size_t step = 1 << 20;
 	struct hash *h = NULL;
@@ -75,11 +77,23 @@ int hash_io(struct io *io, uint64_t len, const char *algorithm, char hex[129], s
 	for (uint64_t at = 0; r == 0 && at < len; at += step) {
 		size_t n = min_u64(step, len - at);
 		r = io_read(io, buf, n, at, e) < 0 ? -1 : hash_update(h, buf, n, e);
+		progress_report(progress, at + n, len);
+		if (r == 0 && progress_cancelled(progress))
+			r = err_set(e, ERR_CANCELLED, "cancelled");
 	}
 	if (r == 0)
 		r = hash_finish(h, hex, e);
 	hash_free(h);
 	return r;
+}
+
+int convert_digest(const char *path, const char *algorithm, const struct progress *progress, char hex[129],
+	struct error *e)
+{
+	AUTO_IO struct io *file = NULL;
+	if (io_file_open(&file, path, 0, e) < 0)
+		return -1;
+	return hash_io(file, file->size, algorithm, progress, hex, e) < 0 ? err_prefix(e, "%s", path) : 0;
 }
 
 struct hash_stream {

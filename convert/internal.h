@@ -329,7 +329,8 @@ int hash_new(struct hash **out, const char *algorithm, struct error *e);
 int hash_update(struct hash *h, const void *bytes, size_t len, struct error *e);
 int hash_finish(struct hash *h, char hex[129], struct error *e);
 void hash_free(struct hash *h);
-int hash_io(struct io *io, uint64_t len, const char *algorithm, char hex[129], struct error *e);
+int hash_io(struct io *io, uint64_t len, const char *algorithm, const struct progress *progress, char hex[129],
+	struct error *e);
 /* A stream that hashes what passes; borrows both. */
 int hash_stream_new(struct io_stream **out, struct io_stream *below, struct hash *h, struct error *e);
 

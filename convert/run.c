@@ -167,12 +167,13 @@ static int to_file(struct conversion *c, struct error *e)
 	struct io *file = target_io(c->target), *data = c->data_target ? target_io(c->data_target) : NULL;
 	c->plan.clone &= ((data ? data : file)->caps & IO_CAN_CLONE) != 0;
 	struct qcow2_pass pass = {.file = file, .data = data, .progress_total = c->plan.total};
+	const struct progress cancel = {.cancel = o->progress ? o->progress->cancel : NULL};
 	int r = c->create.format == IMAGE_RAW ? pass_raw(c, file, false, e) : pass_qcow2(c, &pass, e);
 	if (r < 0 || convert_verify(c, e) < 0)
 		return -1;
 	if (c->create.format == IMAGE_RAW)
 		c->result->target_bytes = c->plan.total;
-	if (o->hash && hash_io(file, c->result->target_bytes, o->hash, c->result->digest, e) < 0)
+	if (o->hash && hash_io(file, c->result->target_bytes, o->hash, &cancel, c->result->digest, e) < 0)
 		return -1;
 	if (c->data_target && target_commit(c->data_target, e) < 0)
 		return -1;

@@ -121,7 +121,8 @@ int take_cold(struct take *t, struct error *e)
 	return take_cold_start(t, e);
 }
 
-void take_set_clock(const struct take *t)
+/* A guest that was saved does not know for how long. It is not worth a failure. */
+static void set_clock(const struct take *t)
 {
 	struct vm *vm = t->vm;
 	struct error e;
@@ -139,6 +140,6 @@ int take_cold_start(struct take *t, struct error *e)
 		trace_undo_kind(vm, TRACE_DEVICE, e))
 		return -1;
 	take_pause_ends(t);
-	take_set_clock(t);
+	set_clock(t);
 	return 0;
 }

@@ -109,6 +109,7 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 	o.compress = t->opts->compress;
 	o.threads = t->opts->threads;
 	o.target = out->path ? out->path : "-";
+	o.hash = out->path ? NULL : "sha256";
 	o.stream_fd = t->opts->stream_fd;
 	o.target_opts.sync_at_end = true;
 	space_watch_begin(&watch, t);
@@ -130,6 +131,7 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 	}
 	out->size = result.virtual_size;
 	out->bytes = result.target_bytes;
+	memcpy(out->digest, result.digest, sizeof out->digest); /* of a stream; files have theirs from take_digests */
 	return 0;
 }
 
@@ -140,5 +142,25 @@ int take_extract(struct take *t, struct error *e)
 	for (unsigned i = 0; i < t->part_count; i++)
 		if (extract(t, &t->parts[i], &t->out->disks[i], e))
 			return -1;
+	return 0;
+}
+
+/* Not while they are made: a digest of a sparse raw image takes as long as its size, and the guest may stand still meanwhile. */
+int take_digests(struct take *t, struct error *e)
+{
+	for (unsigned i = 0; i < t->out->disk_count; i++) {
+		struct vm_taken_disk *d = &t->out->disks[i];
+		struct space_watch watch;
+
+		if (!d->path)
+			continue;
+		vm_step(t->vm, "digest", d->target);
+		space_watch_begin(&watch, t);
+		if (!convert_digest(d->path, "sha256", &watch.progress, d->digest, e))
+			continue;
+		if (watch.why.code)
+			*e = watch.why;
+		return err_prefix(e, "disk %s", d->target);
+	}
 	return 0;
 }

@@ -153,8 +153,6 @@ void space_watch_begin(struct space_watch *w, const struct take *t);
 int take_cold(struct take *t, struct error *e);
 /* The guest goes on, after a cold snapshot. */
 int take_cold_start(struct take *t, struct error *e);
-/* A guest that was saved does not know for how long. It is not worth a failure. */
-void take_set_clock(const struct take *t);
 int take_live(struct take *t, struct error *e);
 int take_internal(struct take *t, struct error *e);
 int take_overlay(struct take *t, struct error *e);
@@ -162,6 +160,7 @@ int take_overlay(struct take *t, struct error *e);
 int take_targets(struct take *t, struct error *e);
 int take_folder(struct take *t, struct error *e);
 int take_extract(struct take *t, struct error *e);
+int take_digests(struct take *t, struct error *e);
 bool take_to_folder(const struct take *t);
 const char *take_slash(const struct take *t); /* what stands between the folder of --to and a name in it */
 /* DIR/manifest.json, when the images went to a folder (snapshot/manifest.c). */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * manifest.json beside the images of a snapshot: what they are of, and of which instant.
+ * manifest.json beside the images of a snapshot: what they are of, of which instant, and their digests.
  */
 #include "snapshot/internal.h"
 
@@ -47,6 +47,7 @@ static void write_manifest(const struct take *t, FILE *f)
 		json_string(&j, "format", image_format_name(t->opts->create.format));
 		json_uint(&j, "virtual-size", d->size);
 		json_uint(&j, "bytes", d->bytes);
+		json_string(&j, "sha256", d->digest);
 		json_object_end(&j);
 	}
 	json_array_end(&j);

@@ -129,6 +129,16 @@ static int freeze_state(struct take *t, struct error *e)
 	}
 }
 
+/* A guest that had to wait for its images waits for nothing else. */
+static int start_at_last(struct take *t, struct error *e)
+{
+	if (t->out->mode != VM_COLD || !t->extract_stopped)
+		return 0;
+	if (!t->opts->keep && trace_undo_kind(t->vm, TRACE_INTERNAL, e))
+		return -1;
+	return take_cold_start(t, e);
+}
+
 /* What the user gets is not ours to take back any more: all of it in one step. */
 static int keep_results(struct take *t, struct error *e)
 {
@@ -184,8 +194,8 @@ int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, str
 	if (!mine.max_pause)
 		mine.max_pause = MAX_PAUSE_SECONDS;
 	*out = (struct vm_taken){0};
-	int failed = begin(&t, e) || freeze_state(&t, e) || take_extract(&t, e) || take_manifest(&t, e) ||
-		     keep_results(&t, e);
+	int failed = begin(&t, e) || freeze_state(&t, e) || take_extract(&t, e) || start_at_last(&t, e) ||
+		     take_digests(&t, e) || take_manifest(&t, e) || keep_results(&t, e);
 
 	if (take_back(vm, failed ? &later : e)) {
 		if (failed)
@@ -193,8 +203,6 @@ int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, str
 		failed = -1;
 	}
 	take_pause_ends(&t);
-	if (!failed && t.extract_stopped && out->mode == VM_COLD)
-		take_set_clock(&t);
 	if (!failed)
 		record(&t);
 	else if (t.folder_made)

@@ -5,6 +5,7 @@
 instant, nothing lost that the host was told of before, and the guest afterwards as it was. LONG: more rounds, and guests with
 discards, other cache modes, an iothread, two processors, a raw disk beside a qcow2 one."""
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,19 @@ QSNAP = os.environ.get("QSNAP", os.path.abspath("build/qsnap"))
 MODES = (("instant", "--via", "internal"), ("instant", "--via", "overlay"), ("live",), ("cold",))
 FORMATS = {"qcow2": (), "raw": ("--format", "raw"), "zstd": ("--compress", "zstd"), "zlib": ("--compress", "zlib")}
 report = Report()
+
+
+def check_manifest(folder, images):
+    """It tells of these images and no others, with their digests."""
+    with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
+        manifest = json.load(file)
+    assert manifest["version"] == 1 and [os.path.join(folder, disk["file"]) for disk in manifest["disks"]] == images, manifest
+    for disk, image in zip(manifest["disks"], images):
+        with open(image, "rb") as file:
+            digest = hashlib.sha256()
+            while data := file.read(1 << 20):
+                digest.update(data)
+        assert disk["sha256"] == digest.hexdigest() and disk["bytes"] == os.path.getsize(image), (disk, digest.hexdigest())
 
 
 class Taker:
@@ -54,6 +68,7 @@ class Taker:
             guest.wait_records(2)
         images = sorted(glob.glob(self.out + "/vd*"))
         assert len(images) == len(guest.disks), images
+        check_manifest(self.out, images)
         records.check_disks(images, quiesced, told)
         return images
 

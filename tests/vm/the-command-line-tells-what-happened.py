@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`qsnap vm` to those who call it: what it prints, its events, its exit statuses, on a running guest."""
 import contextlib
+import hashlib
 import fcntl
 import json
 import os
@@ -83,7 +84,9 @@ def outputs(qsnap, guest, folder):
         with open(f"{folder}.pipe", "wb") as out:
             words = qsnap.words("snapshot", guest.name, "--disks", "vda", "--to", "-", "--compress", "zstd:1", "--json")
             done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, text=True, timeout=300, check=True)
-        assert json.loads(done.stderr[done.stderr.index("{\n"):])["disks"][0]["target"] == "vda", done.stderr
+        (told,) = json.loads(done.stderr[done.stderr.index("{\n"):])["disks"]
+        with open(f"{folder}.pipe", "rb") as made:
+            assert told["target"] == "vda" and told["sha256"] == hashlib.sha256(made.read()).hexdigest(), told
         info = json.loads(run(QSNAP, "info", "--output=json", "-f", "qcow2", f"{folder}.pipe"))
         assert info["format-specific"]["data"]["compression-type"] == "zstd", info
     with report.test("a folder gets the images, their manifest, and no file of before is replaced"):
