@@ -190,6 +190,9 @@ void pool_submit(struct pool *p, void *job);
 void *pool_take(struct pool *p);
 /* Like pool_take, but NULL at once when the oldest is not done yet. */
 void *pool_try_take(struct pool *p);
+/* Before the first submit: what is taken needs little work, so pool_take may sleep until the threads are about to run out of jobs,
+ * and then finds several done; waking it for each costs more than it does. */
+void pool_take_late(struct pool *p);
 unsigned pool_in_flight(const struct pool *p);
 /* Waits for what is in flight, ends the threads. NULL is allowed. */
 void pool_free(struct pool *p);

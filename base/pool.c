@@ -39,6 +39,7 @@ struct pool {
 	pthread_cond_t job_ready; /* for workers: submitted > started, or stop */
 	pthread_cond_t slot_done; /* for the taker: the oldest slot is done */
 	uint64_t submitted, started, taken;
+	uint64_t wake_at; /* the taker is left asleep while more jobs than these are not started */
 	unsigned idle; /* workers waiting for job_ready */
 	bool taker_waits, stop;
 };
@@ -62,7 +63,7 @@ static void *worker_main(void *arg)
 		p->work(s->job, w->index);
 		pthread_mutex_lock(&p->lock);
 		s->done = true;
-		if (mine == p->taken && p->taker_waits)
+		if (p->taker_waits && p->slots[p->taken % p->depth].done && p->submitted - p->started <= p->wake_at)
 			pthread_cond_signal(&p->slot_done);
 	}
 	pthread_mutex_unlock(&p->lock);
@@ -99,7 +100,7 @@ int pool_new(struct pool **out, unsigned threads, unsigned depth, pool_work_fn *
 	AUTO_FREE struct worker *workers = slots ? mem_calloc(threads, sizeof *workers, "a pool's threads", e) : NULL;
 	if (!workers)
 		return -1;
-	*p = (struct pool){.work = work, .threads = threads, .depth = depth, .slots = slots, .workers = workers};
+	*p = (struct pool){.work = work, .threads = threads, .depth = depth, .slots = slots, .workers = workers, .wake_at = depth};
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->job_ready, NULL);
 	pthread_cond_init(&p->slot_done, NULL);
@@ -109,6 +110,11 @@ int pool_new(struct pool **out, unsigned threads, unsigned depth, pool_work_fn *
 	workers = NULL;
 	*out = STEAL(p);
 	return 0;
+}
+
+void pool_take_late(struct pool *p)
+{
+	p->wake_at = p->threads;
 }
 
 void pool_submit(struct pool *p, void *job)

@@ -133,6 +133,7 @@ struct sink_ops {
 struct sink {
 	const struct sink_ops *ops;
 	bool clone_failed; /* the file system said no: plan no more clones */
+	bool light_commit; /* commit writes no guest bytes itself */
 	uint64_t written, cloned;
 };
 

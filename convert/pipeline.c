@@ -81,7 +81,11 @@ static int start(struct pipeline *p, unsigned threads, struct error *e)
 	for (unsigned i = 0; i < p->job_count; i++)
 		if (new_job(p, &p->jobs[i], e) < 0)
 			return -1;
-	return pool_new(&p->pool, threads, p->job_count, run_job, e);
+	if (pool_new(&p->pool, threads, p->job_count, run_job, e) < 0)
+		return -1;
+	if (p->work->sink->light_commit)
+		pool_take_late(p->pool);
+	return 0;
 }
 
 static void fail(struct pipeline *p, uint64_t guest, const struct error *why)

@@ -194,6 +194,7 @@ int sink_qcow2_new(struct sink **out, struct writer *writer, const struct qcow2_
 	if (!s)
 		return -1;
 	s->base.ops = &qcow2_ops;
+	s->base.light_commit = !opts->ordered && !opts->one_writer;
 	s->writer = writer;
 	s->data = opts->data;
 	s->ordered = opts->ordered;

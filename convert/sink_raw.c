@@ -91,6 +91,7 @@ int sink_raw_new(struct sink **out, struct io *target, const struct raw_sink_opt
 	if (!s)
 		return -1;
 	s->base.ops = opts->one_writer ? &committed_ops : &placed_ops;
+	s->base.light_commit = !opts->one_writer;
 	s->target = target;
 	s->opts = *opts;
 	*out = &s->base;
