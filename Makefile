@@ -139,13 +139,15 @@ demo: ## build, make a realistic disk, flatten it, verify it, print a table
 	scripts/demo
 demo-vm: ## build, boot a small guest, snapshot it while it writes, boot the copy
 	scripts/demo-vm
-bench: $(B)/bench-tables ## measure against qemu-img (BENCH='--quick' or other options of bench/run)
+bench: $(B)/bench-tables $(B)/bench-measure ## measure against qemu-img (BENCH='--quick' or other options of bench/run)
 	bench/run $(BENCH)
 bench-vm: all ## snapshots of a running guest beside virsh and qemu-img (BENCH_VM='--rounds 1' or other options of bench/run-vm)
 	bench/run-vm $(BENCH_VM)
 
 $(B)/bench-tables: $(B)/bench/tables.o $(B)/internal.a $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) -o $@ $(B)/bench/tables.o $(B)/internal.a $(LIBS)
+$(B)/bench-measure: $(B)/bench/measure.o $(B)/objects.stamp
+	$(CC) $(LDFLAGS_ALL) -o $@ $(B)/bench/measure.o
 BENCH_FILE ?=
 $(B)/bench-codec: $(B)/bench/codec.o $(B)/internal.a $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) -o $@ $(B)/bench/codec.o $(B)/internal.a $(LIBS)

@@ -236,7 +236,7 @@ def update_readme(results, path):
     m = results["machine"]
     about = (f"`make bench` on {m['cores']} cores of {m['cpu']}, {m['memory_gib']} GiB of memory, Linux {m['kernel']}; peers: qemu-img "
              f"{' and '.join(m['peers'])}; the disk: 8 GiB of ext4 with {results['content'] / 1e9:.2f} GB of files. Medians; CPU, memory "
-             "and size: qsnap's and the faster peer's; 16 MiB is what the measuring itself has.\n\n")
+             "and size: qsnap's and the faster peer's.\n\n")
     shown = "\n\n<details><summary>The commands, and the seconds of each run</summary>\n\n```\n" + commands(results) + "\n```\n</details>\n"
     head, rest = text.split(begin, 1)
     with open(path, "w", encoding="utf-8") as file:
