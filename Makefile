@@ -40,6 +40,8 @@ DEFS_ALL := $(if $(call on,$(HAVE_LIBDEFLATE)),-DHAVE_LIBDEFLATE) $(if $(call on
 LIBS := $(if $(call on,$(HAVE_LIBDEFLATE)),-ldeflate) $(if $(call on,$(HAVE_ISAL)),-lisal) \
 	$(if $(call on,$(HAVE_SECCOMP)),-lseccomp) -lzstd -lz -lcrypto -ljansson
 VM_LIBS := $(if $(call on,$(HAVE_LIBVIRT)),-lvirt-qemu -lvirt -lxml2)
+# What loads many libraries is loaded itself only when it is asked for (base/module.c).
+MODULES := $(if $(call on,$(HAVE_LIBVIRT)),$(B)/qsnap-libvirt.so)
 XML_FLAGS := $(shell pkg-config --cflags libxml-2.0 2>/dev/null)
 $(B)/driver/libvirt_%.o $(B)/tests/unit/test_libvirt.o: private CPPFLAGS += $(XML_FLAGS)
 
@@ -51,7 +53,7 @@ CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DQSNAP_VERSION='"$(V
 LDFLAGS_ALL = -pthread $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS)
 
 .PHONY: all help clean deps lint unit fuzz fuzz-corpus test test-long interop demo demo-vm bench bench-vm install uninstall
-all: $(if $(CLI_SRC),$(B)/qsnap) $(B)/libqsnap.so $(B)/libqsnap.a ## build/qsnap, build/libqsnap.so and build/libqsnap.a (the default)
+all: $(if $(CLI_SRC),$(B)/qsnap) $(MODULES) $(B)/libqsnap.so $(B)/libqsnap.a ## build/qsnap, build/libqsnap.so and build/libqsnap.a (the default)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -63,7 +65,7 @@ stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || p
 $(B)/flags.stamp: FORCE
 	$(call stamp,$(CC) $(CFLAGS_ALL))
 $(B)/objects.stamp: FORCE
-	$(call stamp,$(LDFLAGS_ALL) $(LIBS) $(LIB_OBJ) $(VM_OBJ) $(CLI_OBJ) $(UNIT_OBJ))
+	$(call stamp,$(LDFLAGS_ALL) $(LIBS) $(LIB_SRC) $(VM_SRC) $(CLI_SRC) $(UNIT_SRC))
 FORCE:
 
 $(B)/%.o: %.c $(B)/flags.stamp
@@ -83,7 +85,10 @@ $(B)/libqsnap.so: $(LIB_OBJ) $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) -shared -Wl,-soname,libqsnap.so.0 -o $@ $(LIB_OBJ) $(LIBS)
 
 $(B)/qsnap: $(CLI_OBJ) $(B)/internal.a $(B)/objects.stamp
-	$(CC) $(LDFLAGS_ALL) -o $@ $(CLI_OBJ) $(B)/internal.a $(VM_LIBS) $(LIBS)
+	$(CC) $(LDFLAGS_ALL) -o $@ $(CLI_OBJ) $(B)/internal.a $(LIBS)
+
+$(B)/qsnap-libvirt.so: $(filter $(B)/driver/libvirt_%,$(VM_OBJ)) $(B)/internal.a $(B)/objects.stamp
+	$(CC) $(LDFLAGS_ALL) -shared -Wl,--exclude-libs,ALL -o $@ $(filter $(B)/driver/libvirt_%,$(VM_OBJ)) $(B)/internal.a $(VM_LIBS) $(LIBS)
 
 # Unit tests: each tests/unit/test_NAME.c has `Suite *suite_NAME(void)`; the list is made from the file names.
 UNIT_NAMES := $(patsubst tests/unit/test_%.c,%,$(filter tests/unit/test_%.c,$(UNIT_SRC)))
@@ -94,14 +99,14 @@ $(B)/tests/unit/main.o: $(B)/unit_list.h
 $(B)/tests/unit/%.o: private CPPFLAGS += -I$(B)
 # tests/unit/alloc_fault.c, journal_fault.c and scripted_world.c stand before these.
 UNIT_WRAPPED := mem_calloc mem_alloc_pages realloc pwrite64 fdatasync statvfs64
-$(B)/unit: $(UNIT_OBJ) $(B)/internal.a $(B)/objects.stamp
+$(B)/unit: $(MODULES) $(UNIT_OBJ) $(B)/internal.a $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) $(UNIT_WRAPPED:%=-Wl,--wrap=%) -o $@ $(UNIT_OBJ) $(B)/internal.a $(VM_LIBS) $(LIBS) $$(pkg-config --libs check)
 unit: $(B)/unit ## build and run the unit tests
 	$(B)/unit
 
 # Single steps of the driver, for tests/vm.
-$(B)/driver-probe: $(B)/tests/vm/driver_probe.o $(B)/internal.a $(B)/objects.stamp
-	$(CC) $(LDFLAGS_ALL) -o $@ $(B)/tests/vm/driver_probe.o $(B)/internal.a $(VM_LIBS) $(LIBS)
+$(B)/driver-probe: $(MODULES) $(B)/tests/vm/driver_probe.o $(B)/internal.a $(B)/objects.stamp
+	$(CC) $(LDFLAGS_ALL) -o $@ $(B)/tests/vm/driver_probe.o $(B)/internal.a $(LIBS)
 
 # Fuzz targets: tests/fuzz/fuzz_NAME.c with its corpus in tests/fuzz/corpus/NAME. fuzz-corpus runs the corpus once, without
 # libFuzzer, in the sanitizer build that the other tests use; fuzz lets clang's libFuzzer look for more, FUZZ_SECONDS a target.
@@ -158,6 +163,7 @@ BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DATADIR ?= $(PREFIX)/share
+MODULEDIR = $(dir $(BINDIR))libexec/qsnap
 MAN1 = $(sort $(wildcard man/*.1))
 MAN3 = $(sort $(wildcard man/*.3))
 PRIVATE_PC := $(NEEDED) $(if $(call on,$(HAVE_LIBDEFLATE)),libdeflate) $(if $(call on,$(HAVE_ISAL)),libisal)
@@ -166,6 +172,7 @@ install: all ## install below PREFIX (/usr/local), in DESTDIR
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(DATADIR)/man/man1 \
 		$(DESTDIR)$(DATADIR)/man/man3 $(DESTDIR)$(DATADIR)/bash-completion/completions
 	install -m 755 $(B)/qsnap $(DESTDIR)$(BINDIR)/qsnap
+	$(if $(MODULES),install -d $(DESTDIR)$(MODULEDIR) && install -m 755 $(MODULES) $(DESTDIR)$(MODULEDIR)/)
 	install -m 644 $(B)/libqsnap.a $(DESTDIR)$(LIBDIR)/libqsnap.a
 	install -m 755 $(B)/libqsnap.so $(DESTDIR)$(LIBDIR)/libqsnap.so.$(VERSION)
 	ln -sf libqsnap.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libqsnap.so.0
@@ -178,6 +185,7 @@ install: all ## install below PREFIX (/usr/local), in DESTDIR
 	$(B)/qsnap completion bash > $(DESTDIR)$(DATADIR)/bash-completion/completions/qsnap
 
 uninstall: ## remove what install put there
+	rm -rf $(DESTDIR)$(MODULEDIR)
 	rm -f $(DESTDIR)$(BINDIR)/qsnap $(DESTDIR)$(LIBDIR)/libqsnap.a $(DESTDIR)$(LIBDIR)/libqsnap.so \
 		$(DESTDIR)$(LIBDIR)/libqsnap.so.0 $(DESTDIR)$(LIBDIR)/libqsnap.so.$(VERSION) $(DESTDIR)$(INCLUDEDIR)/qsnap.h \
 		$(DESTDIR)$(LIBDIR)/pkgconfig/qsnap.pc $(MAN1:man/%=$(DESTDIR)$(DATADIR)/man/man1/%) \

@@ -175,6 +175,11 @@ void json_int(struct json *j, const char *key, int64_t value);
 void json_bool(struct json *j, const char *key, bool value);
 void json_double(struct json *j, const char *key, double value);
 
+/* ---- modules (base/module.c) ---- */
+
+/* The function `symbol` of qsnap-MODULE.so, which stays loaded; NULL: ERR_UNSUPPORTED with the loader's words. */
+void *module_symbol(const char *module, const char *symbol, struct error *e);
+
 /* ---- threads (base/pool.c): the only place that makes any ---- */
 
 struct pool;

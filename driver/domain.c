@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a driver told of a domain, given back; and opening a driver that may not be there.
+ * What a driver told of a domain, given back.
  */
 #include "driver/driver.h"
 
@@ -44,12 +44,3 @@ void driver_close(struct driver *d)
 	if (d)
 		d->ops->close(d);
 }
-
-#ifndef HAVE_LIBVIRT
-int driver_libvirt_open(struct driver **out, const char *uri, struct error *e)
-{
-	(void)uri;
-	*out = NULL;
-	return err_set(e, ERR_UNSUPPORTED, "this build has no libvirt");
-}
-#endif

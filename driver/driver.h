@@ -159,7 +159,11 @@ void driver_close(struct driver *d); /* NULL is allowed */
 /* ---- libvirt (driver/libvirt_*.c) ---- */
 
 /* `uri` NULL: what libvirt itself would take (LIBVIRT_DEFAULT_URI, its configuration). ERR_UNSUPPORTED when it was left out of
- * the build. From then on SIGPIPE is ignored in this process: libvirt writes to its socket even when nobody is there any more. */
+ * the build or its module is not there. From then on SIGPIPE is ignored in this process: libvirt writes to its socket even when nobody is there any more. */
 int driver_libvirt_open(struct driver **out, const char *uri, struct error *e);
+/* What the module shows (driver/libvirt_open.c). */
+typedef int driver_open_fn(struct driver **out, const char *uri, struct error *e);
+#define DRIVER_LIBVIRT_SYMBOL "qsnap_libvirt_open"
+__attribute__((visibility("default"))) driver_open_fn qsnap_libvirt_open;
 
 #endif

@@ -218,7 +218,7 @@ static const struct driver_ops ops = {
 	.close = close_libvirt,
 };
 
-int driver_libvirt_open(struct driver **out, const char *uri, struct error *e)
+int qsnap_libvirt_open(struct driver **out, const char *uri, struct error *e)
 {
 	*out = NULL;
 	virSetErrorFunc(NULL, say_nothing);
