@@ -21,6 +21,26 @@ static int detach_devices(struct take *t, struct error *e)
 	return 0;
 }
 
+/* Said before the guest is stopped, as far as it can be known. */
+static int tell_what_waits(struct take *t, struct error *e)
+{
+	for (unsigned i = 0; i < t->part_count; i++) {
+		struct part *p = &t->parts[i];
+		AUTO_IO struct io *file = NULL;
+
+		if (p->format == DRIVER_QCOW2)
+			continue;
+		if (io_file_open(&file, p->path, 0, e))
+			return -1;
+		p->waits = !(file->caps & IO_CAN_CLONE);
+		if (p->waits)
+			vm_note(t->vm,
+				"disk %s is raw and cannot be cloned: its image is made while the guest is stopped",
+				p->disk->target);
+	}
+	return 0;
+}
+
 static int save(struct take *t, struct error *e)
 {
 	struct vm *vm = t->vm;
@@ -75,8 +95,9 @@ static int clone_raw(struct take *t, struct part *p, struct chain *c, struct err
 	}
 	if (rc > 0) {
 		t->extract_stopped = true;
-		vm_note(t->vm, "disk %s is raw and cannot be cloned: its image is made while the guest is stopped",
-			p->disk->target);
+		if (!p->waits)
+			vm_note(t->vm, "disk %s could not be cloned: its image is made while the guest is stopped",
+				p->disk->target);
 		return clone ? trace_undo(t->vm, id, e) : 0;
 	}
 	if (rc < 0)
@@ -112,7 +133,7 @@ int take_cold(struct take *t, struct error *e)
 	if (!locked)
 		return -1;
 	t->extract_stopped = t->opts->extract_stopped;
-	int failed = (active && save(t, e)) || snapshot_disks(t, locked, e);
+	int failed = (active && (tell_what_waits(t, e) || save(t, e))) || snapshot_disks(t, locked, e);
 
 	for (unsigned i = 0; i < t->part_count; i++)
 		chain_close(locked[i]);

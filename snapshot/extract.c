@@ -127,8 +127,12 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 	if (convert_run(&o, &result, e)) {
 		if (watch.why.code)
 			*e = watch.why;
+		else if (p->snapshot && e->code == ERR_NOT_FOUND && !e->sys_errno) /* it was there */
+			e->code = ERR_CHANGED;
 		return err_prefix(e, "disk %s", p->disk->target);
 	}
+	if (take_was_still(p, e))
+		return err_prefix(e, "disk %s", p->disk->target);
 	out->size = result.virtual_size;
 	out->bytes = result.target_bytes;
 	memcpy(out->digest, result.digest, sizeof out->digest); /* of a stream; files have theirs from take_digests */
@@ -139,10 +143,12 @@ int take_extract(struct take *t, struct error *e)
 {
 	if (!t->opts->to)
 		return 0;
-	for (unsigned i = 0; i < t->part_count; i++)
-		if (extract(t, &t->parts[i], &t->out->disks[i], e))
-			return -1;
-	return 0;
+	int failed = take_hold_still(t, e);
+
+	for (unsigned i = 0; i < t->part_count && !failed; i++)
+		failed = extract(t, &t->parts[i], &t->out->disks[i], e);
+	take_release_still(t);
+	return failed;
 }
 
 /* Not while they are made: a digest of a sparse raw image takes as long as its size, and the guest may stand still meanwhile. */

@@ -5,6 +5,8 @@
 #ifndef QSNAP_SNAPSHOT_INTERNAL_H
 #define QSNAP_SNAPSHOT_INTERNAL_H
 
+#include <sys/stat.h>
+
 #include "snapshot/snapshot.h"
 
 /* ---- traces: what we leave in the world for the time being ---- */
@@ -102,6 +104,12 @@ int undo_record(struct vm *vm, const struct trace *t, struct error *e);
 
 /* ---- one snapshot being taken ---- */
 
+/* A file that nobody is to write to, locked, and as it was. */
+struct still {
+	struct io *file; /* NULL: none */
+	struct stat before;
+};
+
 /* A disk of it, and where its frozen state can be read. */
 struct part {
 	const struct driver_disk *disk; /* of the take's own domain */
@@ -110,9 +118,11 @@ struct part {
 	const char *snapshot;             /* internal snapshot to read there; NULL: the image itself */
 	const struct driver_image *below; /* its backing files as the definition has them, `below_count` of them */
 	unsigned below_count;
-	bool whole_chain; /* there are no others */
-	unsigned trace;   /* of the internal snapshot; 0: none */
-	unsigned output;  /* trace of the image that is made; 0: none */
+	bool whole_chain;    /* there are no others */
+	bool waits;          /* cold: no clone of it can be had */
+	unsigned trace;      /* of the internal snapshot; 0: none */
+	struct still *still; /* while images are made: its files, the top and those below */
+	unsigned output;     /* trace of the image that is made; 0: none */
 };
 struct take {
 	struct vm *vm;
@@ -160,6 +170,10 @@ int take_overlay(struct take *t, struct error *e);
 int take_targets(struct take *t, struct error *e);
 int take_folder(struct take *t, struct error *e);
 int take_extract(struct take *t, struct error *e);
+/* Files that images are made of are locked, and ERR_CHANGED when one was written to all the same (snapshot/still.c). */
+int take_hold_still(struct take *t, struct error *e);
+int take_was_still(const struct part *p, struct error *e);
+void take_release_still(struct take *t);
 int take_digests(struct take *t, struct error *e);
 bool take_to_folder(const struct take *t);
 const char *take_slash(const struct take *t); /* what stands between the folder of --to and a name in it */

@@ -5,6 +5,7 @@ What can be chosen (all are words, so that `rig guest` can hand them over):
   disks=qcow2,qcow2   a disk for each: qcow2 (an overlay over a base), plain (qcow2 without one), raw
   images=A,B          these files are the disks, instead of new ones; their formats are those of `disks`
   place=DIR           where new disks are made, instead of the guest's own folder (see Rig.small_fs)
+  noise=64            MiB of random bytes in each disk (its base), where the guest has nothing
   size=1T             of the disks that are plain, then with all their metadata preallocated; the guest uses the first 256 MiB
   cache=none  discard=unmap  iothread=1  vcpus=1  memory=128 (MiB)
   agent=yes  writer=on|beat|off  rate=60  mount=yes  trim=SECONDS   (guest/init says what they mean)
@@ -17,7 +18,8 @@ import xml.sax.saxutils
 
 from rig import PARTS, RigError, end_process, read, run, wait_until
 
-DEFAULTS = {"disks": "qcow2,qcow2", "images": "", "place": "", "size": "", "cache": "none", "discard": "", "iothread": "",
+NOISE_AT = 144 << 20  # the file system has its journal before
+DEFAULTS = {"disks": "qcow2,qcow2", "images": "", "place": "", "noise": "", "size": "", "cache": "none", "discard": "", "iothread": "",
             "vcpus": "1", "memory": "128", "agent": "yes", "writer": "on", "rate": "60", "mount": "yes", "trim": ""}
 
 DOMAIN = """<domain type='qemu'>
@@ -99,7 +101,16 @@ class Guest:
             run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, path)
         else:
             raise RigError(f"no kind of disk: {kind}")
+        if self.options["noise"]:
+            self._add_noise(base or path, "raw" if kind == "raw" else "qcow2")
         return Disk(target, path, "raw" if kind == "raw" else "qcow2", base)
+
+    def _add_noise(self, path, image_format):
+        noise = path + ".noise"
+        with open(noise, "wb") as file:
+            file.write(os.urandom(int(self.options["noise"]) << 20))
+        run("qemu-io", "-f", image_format, "-c", f"write -q -s {noise} {NOISE_AT} {os.path.getsize(noise)}", path)
+        os.unlink(noise)
 
     def xml(self):
         o = self.options
@@ -172,6 +183,14 @@ class Guest:
         self.stop()
         self.virsh("undefine", self.name, "--managed-save", "--snapshots-metadata", "--checkpoints-metadata")
         shutil.rmtree(self.folder)
+
+    def monitor(self, command, **arguments):
+        """What QEMU returns; RigError when it refuses."""
+        request = {"execute": command, **({"arguments": arguments} if arguments else {})}
+        answer = json.loads(self.virsh("qemu-monitor-command", self.name, json.dumps(request)))
+        if "return" not in answer:
+            raise RigError(f"{command}: {answer['error']['desc']}")
+        return answer["return"]
 
     # ---- what it says ----
 

@@ -188,7 +188,7 @@ class World:
         assert guest.virsh("domblklist", guest.name) == self.sources, guest.virsh("domblklist", guest.name)
         assert self.disk_files() == self.files, f"files: {set(self.disk_files()) ^ set(self.files)}"
         if state == "running":
-            jobs = json.loads(guest.virsh("qemu-monitor-command", guest.name, '{"execute": "query-block-jobs"}'))["return"]
+            jobs = guest.monitor("query-block-jobs")
             assert jobs == [], jobs
             guest.wait_records(2)
             assert not guest.frozen(), "its file systems are frozen"
