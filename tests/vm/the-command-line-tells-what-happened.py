@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`qsnap vm` to those who call it: what it prints, its events, its exit statuses, on a running guest."""
 import contextlib
-import hashlib
 import fcntl
+import hashlib
 import json
 import os
 import signal
