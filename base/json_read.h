@@ -11,4 +11,10 @@
 #include <jansson.h>
 #undef json_string
 
+static inline void cleanup_json(json_t **j)
+{
+	json_decref(*j);
+}
+#define AUTO_JSON __attribute__((cleanup(cleanup_json)))
+
 #endif

@@ -30,9 +30,10 @@ enum cli_long_only {
 	CLI_OUTPUT = 0x100,
 	CLI_IMAGE_OPTS,
 	CLI_OBJECT,
-	CLI_STATE, /* of vm */
+	CLI_STATE, /* of vm, as those below it */
 	CLI_JSON,
 	CLI_WAIT,
+	CLI_MAX_PAUSE,
 	CLI_OWN,
 };
 

@@ -46,6 +46,7 @@ static const struct cli_option global_options[] = {
 	{'V', "version", NULL, "show the version and exit"},
 	{'v', "verbose", NULL, "tell more on standard error"},
 	{'c', "connect", "URI", "vm: URI of the hypervisor (default: libvirt's own)"},
+	{CLI_STATE, "state", "DIR", "vm: where locks and journals are (default: QSNAP_STATE_DIR, or see the manual)"},
 	{GLOBAL_UNTRUSTED, "untrusted", NULL,
 		"the image is a stranger's: follow no backing or data file, accept no unknown feature, demand its "
 		"format, keep "
@@ -84,6 +85,9 @@ static int take_global_options(struct cli *c, int argc, char **argv)
 			break;
 		case 'c':
 			c->connect = arg;
+			break;
+		case CLI_STATE:
+			c->state_dir = arg;
 			break;
 		case 'T':
 			return cli_error(c, "-T, --trace is not supported");

@@ -42,6 +42,9 @@ bool cli_vm_option(struct cli_vm *v, int id, const char *arg)
 	case CLI_WAIT:
 		v->wait_seconds = cli_parse_number(v->cli, "number of seconds for --wait", arg, 0, 10000000);
 		return true;
+	case CLI_MAX_PAUSE:
+		v->max_pause = cli_parse_number(v->cli, "number of seconds for --max-pause", arg, 1, 86400);
+		return true;
 	}
 	return global_option(v->cli, id, arg);
 }
@@ -168,10 +171,18 @@ int cli_vm_open(struct cli_vm *v, const char *domain, bool read_only, struct err
 		.state_dir = v->state_dir,
 		.wait_seconds = v->wait_seconds,
 		.read_only = read_only,
+		.max_pause = v->max_pause,
 		.voice = {.ctx = v, .step = tell_step, .note = tell_note, .progress = &v->progress.base}};
 
 	v->domain = domain;
-	return vm_open(&v->vm, &opts, e);
+	if (vm_open(&v->vm, &opts, e) == 0)
+		return 0;
+	if (e->code == ERR_NOT_FOUND && access(domain, F_OK) == 0)
+		return err_set(e, ERR_USAGE,
+			"'%s' is a file, and this is about virtual machines: '%s snapshot -l %s' lists what is in an "
+			"image",
+			domain, v->cli->program, domain);
+	return -1;
 }
 
 /* Whether a journal is there of the domain that could not be opened. */

@@ -25,7 +25,7 @@ struct cli_vm {
 	/* as the options say */
 	enum cli_progress_kind progress_kind;
 	bool quiet, json;
-	unsigned wait_seconds;
+	unsigned wait_seconds, max_pause; /* max_pause 0: as usual */
 	/* Prints a step, or a note with `step` NULL, instead of what is done otherwise; NULL: none. */
 	void (*on_step)(struct cli_vm *v, const char *step, const char *disk, const char *note);
 
@@ -58,7 +58,12 @@ struct cli_vm {
 	{                                                                                                              \
 		CLI_WAIT, "wait", "S", "seconds to wait for another qsnap that has the domain (default 0)"             \
 	}
-/* Takes -c, --state, -v, -p, -q, --json and --wait for the verbs whose rows have them; false: another option. */
+#define CLI_ROW_MAX_PAUSE                                                                                              \
+	{                                                                                                              \
+		CLI_MAX_PAUSE, "max-pause", "S",                                                                       \
+			"seconds that the guest may be held; a managed save not counted (default 30)"                  \
+	}
+/* Takes -c, --state, -v, -p, -q, --json, --wait and --max-pause for the verbs whose rows have them; false: another option. */
 bool cli_vm_option(struct cli_vm *v, int id, const char *arg);
 
 /* From here signals cancel and steps are told. -1: no connection. */

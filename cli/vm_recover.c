@@ -108,6 +108,7 @@ static const struct cli_option recover_options[] = {
 	CLI_ROW_HELP,
 	CLI_ROW_CONNECT,
 	CLI_ROW_STATE,
+	CLI_ROW_MAX_PAUSE,
 	CLI_ROW_WAIT,
 	CLI_ROW_PROGRESS,
 	CLI_ROW_QUIET,

@@ -18,7 +18,6 @@ enum {
 	OPT_FORMAT,
 	OPT_COMPRESS,
 	OPT_KEEP,
-	OPT_MAX_PAUSE,
 	OPT_EXTRACT,
 	OPT_SYNCHRONOUS,
 	OPT_THREADS,
@@ -102,9 +101,6 @@ static void parse_how(struct snapshot_args *a, int id, const char *arg)
 			cli_usage_error(c, "--quiesce takes 'required' or nothing, not '%s'", arg);
 		a->take.quiesce = arg ? VM_QUIESCE_REQUIRED : VM_QUIESCE_TRY;
 		break;
-	case OPT_MAX_PAUSE:
-		a->take.max_pause = cli_parse_number(c, "number of seconds for --max-pause", arg, 1, 86400);
-		break;
 	case OPT_EXTRACT:
 		if (strcmp(arg, "stopped") != 0)
 			cli_usage_error(c, "--extract expects 'stopped' not '%s'", arg);
@@ -137,6 +133,28 @@ static void parse_where(struct snapshot_args *a, int id, const char *arg)
 	}
 }
 
+static bool ends_in(const char *text, const char *ending)
+{
+	size_t len = strlen(text), most = strlen(ending);
+
+	return len > most && strcmp(text + len - most, ending) == 0;
+}
+
+/* The format is what --format says. A name that says another one is most likely a mistake. */
+static void check_name(const struct snapshot_args *a)
+{
+	const char *format = a->format ? a->format : "qcow2", *to = a->take.to;
+	const char *named = !to ? NULL : ends_in(to, ".raw") ? "raw" : ends_in(to, ".qcow2") ? "qcow2" : NULL;
+
+	if (!named || strcmp(named, format) == 0 || (strcmp(format, "raw") != 0 && strcmp(format, "qcow2") != 0))
+		return;
+	if (!a->format)
+		cli_usage_error(a->vm.cli,
+			"'%s' looks like a %s image, and images are %s: say --format %s, or another name", to, named,
+			format, named);
+	cli_error(a->vm.cli, "'%s' will be a %s image, as --format says", to, format);
+}
+
 static void check(const struct snapshot_args *a)
 {
 	const struct cli *c = a->vm.cli;
@@ -156,6 +174,7 @@ static void check(const struct snapshot_args *a)
 		cli_usage_error(c, "--format and --compress are for the images of --to");
 	if (t->to && !*t->to)
 		cli_usage_error(c, "--to needs the name of a folder or a file");
+	check_name(a);
 }
 
 /* zlib|zstd[:LEVEL] as -o of convert has it: the same names, levels and limits. */
@@ -324,8 +343,7 @@ static const struct cli_option snapshot_options[] = {
 	{OPT_FORMAT, "format", "FMT", "format of the images: qcow2 (default) or raw"},
 	{OPT_COMPRESS, "compress", "HOW", "compress the images: zlib or zstd, with a level after a colon"},
 	{OPT_KEEP, "keep", NULL, "the internal snapshots stay in the disks"},
-	{OPT_MAX_PAUSE, "max-pause", "S",
-		"seconds that the guest may be held; a managed save not counted (default 30)"},
+	CLI_ROW_MAX_PAUSE,
 	CLI_ROW_WAIT,
 	{OPT_EXTRACT, "extract", "stopped", "cold: make the images before the guest starts again"},
 	{OPT_SYNCHRONOUS, "synchronous-writes", NULL, "live: the guest's writes wait until they are in the copy"},

@@ -51,7 +51,8 @@ struct driver_domain {
 	enum driver_state state;
 	bool paused_by_user; /* DRIVER_PAUSED, and not because of an error or a job */
 	bool persistent;
-	bool saved; /* shut off with a managed save image */
+	bool saved;      /* shut off with a managed save image */
+	bool ended_well; /* shut off because the guest shut itself down: its file systems are at rest */
 	bool stale_save; /* it has a process, and an image of before is there all the same: the next start would go back to it */
 	bool agent;     /* a guest agent is connected */
 	bool snapshots; /* the hypervisor keeps records of external snapshots of it */
@@ -69,6 +70,12 @@ struct driver_job {
 	enum driver_job_kind kind;
 	uint64_t done, total; /* bytes, as the hypervisor counts */
 	bool ready;           /* source and copy are the same and stay so until it is ended */
+};
+
+enum driver_end {
+	DRIVER_END_ANYHOW, /* what it has done so far is of no use */
+	DRIVER_END_WHOLE, /* a copy that is ready: an error unless it is known to have all, to the guest's last write */
+	DRIVER_END_PIVOT, /* the guest goes on with the copy (a commit: with the base) */
 };
 
 /* A record of a snapshot that the hypervisor keeps and others see. */
@@ -115,10 +122,12 @@ struct driver_ops {
 	int (*thaw)(struct driver *d, const char *uuid, unsigned seconds, struct error *e);
 	int (*set_time)(struct driver *d, const char *uuid, struct error *e);
 
-	/* An internal snapshot of each of these disks at one instant, while the guest runs; all or none. */
+	/* An internal snapshot of each of these disks at one instant, while the guest runs; all or none. ERR_USAGE: a disk has one of
+	 * that name already. */
 	int (*internal_create)(struct driver *d, const char *uuid, const char *const *targets, unsigned count,
 		const char *name, struct error *e);
-	int (*internal_delete)(struct driver *d, const char *uuid, const char *target, const char *name,
+	/* `id`: its number in the image; NULL: the only one of that name. */
+	int (*internal_delete)(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
 		struct error *e);
 	/* A new top for each of these disks at one instant; all or none. The hypervisor makes the files; no record is kept. */
 	int (*overlay)(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
@@ -129,8 +138,7 @@ struct driver_ops {
 		struct error *e);
 	int (*commit)(struct driver *d, const char *uuid, const char *target, const char *base, struct error *e);
 	int (*job)(struct driver *d, const char *uuid, const char *target, struct driver_job *out, struct error *e);
-	/* Ends it: with `pivot` the guest goes on with the copy (a commit: with the base). */
-	int (*end_job)(struct driver *d, const char *uuid, const char *target, bool pivot, struct error *e);
+	int (*end_job)(struct driver *d, const char *uuid, const char *target, enum driver_end how, struct error *e);
 
 	/* Another file for a disk in the persistent definition. */
 	int (*set_source)(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e);

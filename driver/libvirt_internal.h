@@ -121,12 +121,31 @@ bool libvirt_paused_by_user(int reason);
 bool libvirt_qdev_is(const char *qdev, const char *alias);
 int libvirt_internal_create(struct driver *d, const char *uuid, const char *const *targets, unsigned count,
 	const char *name, struct error *e);
-int libvirt_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, struct error *e);
+int libvirt_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
+	struct error *e);
 
 int libvirt_copy(struct driver *d, const char *uuid, const struct driver_new_file *to, unsigned flags, struct error *e);
 int libvirt_commit(struct driver *d, const char *uuid, const char *target, const char *base, struct error *e);
 int libvirt_job(struct driver *d, const char *uuid, const char *target, struct driver_job *out, struct error *e);
-int libvirt_end_job(struct driver *d, const char *uuid, const char *target, bool pivot, struct error *e);
+int libvirt_end_job(struct driver *d, const char *uuid, const char *target, enum driver_end how, struct error *e);
+
+/* What QEMU says of the end of one job, by its event (libvirt_ends.c). */
+struct libvirt_end {
+	const char *job; /* how its name begins */
+	bool seen, failed;
+	char why[200];
+	virConnectPtr conn;
+	int callback; /* -1: none */
+};
+/* Before anything is opened. */
+int libvirt_events_begin(struct error *e);
+/* Events are taken for `ms`. */
+int libvirt_events_wait(unsigned ms, struct error *e);
+/* From here on an end is seen. `end` stays where it is until libvirt_end_forget. */
+int libvirt_end_watch(struct libvirt *l, virDomainPtr dom, const char *job, struct libvirt_end *end, struct error *e);
+/* Waits a moment for the word of a job that is gone; ERR_IO when it did not end well, or nothing was said. */
+int libvirt_end_well(struct libvirt_end *end, const char *target, struct error *e);
+void libvirt_end_forget(struct libvirt_end *end);
 
 int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
 	struct error *e);

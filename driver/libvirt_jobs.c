@@ -128,31 +128,57 @@ static int wait_gone(struct libvirt *l, virDomainPtr dom, const char *target, st
 			return gone < 0 ? -1 : 0;
 		if (waited >= END_WAIT_MS)
 			return err_set(e, ERR_BUSY, "disk '%s': the block job does not end", target);
-		libvirt_wait_ms(END_STEP_MS);
+		if (libvirt_events_wait(END_STEP_MS, e))
+			return -1;
 	}
 }
 
-/* libvirt is told not to wait, because the guest may be paused meanwhile and must not be for ever. */
-int libvirt_end_job(struct driver *d, const char *uuid, const char *target, bool pivot, struct error *e)
+/* The job is gone, without that it did what it was for. */
+static int abort_failed(struct libvirt *l, virDomainPtr dom, const char *target, struct error *e)
 {
-	struct libvirt *l = libvirt_of(d);
-	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
+	struct error unimportant;
+	virDomainBlockJobInfo info;
+	libvirt_fail(l, e);
+	return job_of(l, dom, target, &info, &unimportant)
+		       ? -1
+		       : err_set(e, ERR_NOT_FOUND, "disk '%s' has no block job", target);
+}
+
+static int end_and_wait(struct libvirt *l, virDomainPtr dom, const char *target, bool pivot, struct error *e)
+{
 	AUTO_MIRROR struct mirror before = {0}, after = {0};
-	if (!dom || (pivot && read_mirror(l, dom, target, &before, e)))
+	if (pivot && read_mirror(l, dom, target, &before, e))
 		return -1;
+	/* libvirt is told not to wait, because the guest may be paused meanwhile and must not be for ever. */
 	unsigned how = VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC | (pivot ? VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT : 0);
 	libvirt_tell(l, "virDomainBlockJobAbort");
-	if (virDomainBlockJobAbort(dom, target, how)) {
-		libvirt_fail(l, e);
-		struct error unimportant;
-		virDomainBlockJobInfo info;
-		return job_of(l, dom, target, &info, &unimportant)
-			       ? -1
-			       : err_set(e, ERR_NOT_FOUND, "disk '%s' has no block job", target);
-	}
+	if (virDomainBlockJobAbort(dom, target, how))
+		return abort_failed(l, dom, target, e);
 	if (wait_gone(l, dom, target, &after, e))
 		return -1;
 	if (pivot && before.copy && !is_path(after.source, before.copy))
 		return err_set(e, ERR_IO, "disk '%s': the guest did not change over to %s", target, before.copy);
 	return 0;
+}
+
+/* QEMU writes what is left when it is told to end. libvirt does not tell whether that failed; QEMU does. */
+static int end_whole(struct libvirt *l, virDomainPtr dom, const char *target, struct error *e)
+{
+	AUTO_FREE char *job = mem_printf(e, "copy-%s-", target);
+	struct libvirt_end end;
+	if (!job || libvirt_end_watch(l, dom, job, &end, e))
+		return -1;
+	int rc = end_and_wait(l, dom, target, false, e) || libvirt_end_well(&end, target, e) ? -1 : 0;
+	libvirt_end_forget(&end);
+	return rc;
+}
+
+int libvirt_end_job(struct driver *d, const char *uuid, const char *target, enum driver_end how, struct error *e)
+{
+	struct libvirt *l = libvirt_of(d);
+	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
+	if (!dom)
+		return -1;
+	return how == DRIVER_END_WHOLE ? end_whole(l, dom, target, e)
+				       : end_and_wait(l, dom, target, how == DRIVER_END_PIVOT, e);
 }

@@ -38,12 +38,14 @@ static int look_state(struct libvirt *l, virDomainPtr dom, struct driver_domain 
 	if (virDomainGetState(dom, &state, &reason, 0))
 		return libvirt_fail(l, e);
 	out->state = state_of(state, reason);
+	out->ended_well = state == VIR_DOMAIN_SHUTOFF && reason == VIR_DOMAIN_SHUTOFF_SHUTDOWN;
 	out->paused_by_user = out->state == DRIVER_PAUSED && libvirt_paused_by_user(reason);
 	libvirt_tell(l, "virDomainHasManagedSaveImage");
 	int saved = virDomainHasManagedSaveImage(dom, 0);
 	if (saved < 0)
 		return libvirt_fail(l, e);
 	out->saved = saved && out->state == DRIVER_SHUT_OFF;
+	out->ended_well &= !out->saved;
 	out->stale_save = saved && (out->state == DRIVER_RUNNING || out->state == DRIVER_PAUSED);
 	libvirt_tell(l, "virDomainIsPersistent");
 	int persistent = virDomainIsPersistent(dom);

@@ -9,19 +9,17 @@
 #include "base/json_read.h"
 #include "driver/libvirt_internal.h"
 
-static void drop_json(json_t **j)
-{
-	json_decref(*j);
-}
-#define AUTO_JSON __attribute__((cleanup(drop_json)))
-
 /* What QEMU says no with. It has no codes, but its texts are never translated. */
 static int monitor_error(const json_t *error, struct error *e)
 {
 	const char *text = json_string_value(json_object_get(error, "desc"));
 	if (!text)
 		text = "QEMU does not say why";
-	return err_set(e, strstr(text, "does not exist") ? ERR_NOT_FOUND : ERR_IO, "%s", text);
+	return err_set(e,
+		strstr(text, "does not exist")   ? ERR_NOT_FOUND
+		: strstr(text, "already exists") ? ERR_USAGE
+						 : ERR_IO,
+		"%s", text);
 }
 
 /* Takes `command`; `name` is the part that a reader of -v wants to see. *out gets what QEMU returned, when wanted. */
@@ -157,7 +155,8 @@ int libvirt_internal_create(struct driver *d, const char *uuid, const char *cons
 	return monitor(l, dom, command, "blockdev-snapshot-internal-sync", NULL, e);
 }
 
-int libvirt_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, struct error *e)
+int libvirt_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
+	struct error *e)
 {
 	struct libvirt *l = libvirt_of(d);
 	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
@@ -167,6 +166,10 @@ int libvirt_internal_delete(struct driver *d, const char *uuid, const char *targ
 	json_t *arguments = snapshot_arguments(&nodes, target, name, e);
 	if (!arguments)
 		return -1;
+	if (id && json_object_set_new(arguments, "id", json_pack("s", id))) {
+		json_decref(arguments);
+		return err_set(e, ERR_UNSUPPORTED, "'%s' is no number of a snapshot that QEMU can be told", id);
+	}
 	static const char execute[] = "blockdev-snapshot-delete-internal-sync";
 	return monitor(l, dom, json_pack("{s:s, s:o}", "execute", execute, "arguments", arguments), execute, NULL, e);
 }

@@ -182,11 +182,14 @@ int libvirt_list(struct driver *d, char ***uuids, unsigned *count, struct error 
 	return 0;
 }
 
+/* What a connection held is let go of by the events that follow. */
 static void close_libvirt(struct driver *d)
 {
 	struct libvirt *l = libvirt_of(d);
+	struct error unimportant;
 	if (l->conn)
 		virConnectClose(l->conn);
+	libvirt_events_wait(0, &unimportant);
 	free(l->uri);
 	free(l);
 }
@@ -225,6 +228,8 @@ int qsnap_libvirt_open(struct driver **out, const char *uri, struct error *e)
 	signal(SIGPIPE, SIG_IGN);
 	if (virInitialize() < 0)
 		return libvirt_fail(NULL, e);
+	if (libvirt_events_begin(e))
+		return -1;
 	xmlInitParser();
 	struct libvirt *l = mem_calloc(1, sizeof *l, "libvirt driver", e);
 	if (!l)

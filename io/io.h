@@ -122,6 +122,8 @@ struct io_identity {
 	uint64_t dev, ino; /* for a device node: its rdev and 0 */
 };
 bool io_file_identity(const struct io *io, struct io_identity *id);
+/* Owner and mode of another file or device, as far as they may be given. */
+int io_file_own_as(struct io *io, const struct io *other, struct error *e);
 /* Bytes that the file takes on disk (st_blocks * 512); 0 for devices. */
 uint64_t io_file_allocated(const struct io *io);
 /* Gives the space of a range back; it reads as zeros then. 0 done, 1 not possible here: nothing was changed, and no zeros were written
@@ -150,6 +152,8 @@ enum io_lock_mode {
 /* Takes the locks on a file io for as long as its descriptor lives. ERR_BUSY names the permission that is held, as in
  * `Failed to get shared "write" lock`. Other kinds of io and file systems without locks: does nothing, succeeds. */
 int io_lock(struct io *io, enum io_lock_mode mode, struct error *e);
+/* IO_LOCK_WRITE becomes IO_LOCK_READ, without a moment between in which nothing is held. */
+int io_lock_lower(struct io *io, struct error *e);
 
 /* ---- memory, for tests and small things (io/memory.c) ---- */
 
@@ -196,6 +200,10 @@ struct target_opts {
 	bool direct;      /* -t none, directsync */
 	bool dsync;       /* -t writethrough, directsync */
 	bool sync_at_end; /* all but -t unsafe: fsync of file and folder before the final name */
+	bool fresh;       /* nothing may be there yet: ERR_USAGE */
+	/* A new file is there, without its name yet: -1 gives it up. NULL: nobody wants to know. */
+	int (*made)(void *ctx, const struct io_identity *id, struct error *e);
+	void *made_ctx;
 };
 int target_open(struct target **out, const char *path, const struct target_opts *opts, struct error *e);
 struct io *target_io(struct target *t);                           /* borrowed */

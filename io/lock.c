@@ -88,3 +88,16 @@ int io_lock(struct io *io, enum io_lock_mode mode, struct error *e)
 		rc = ask(io, USED_BASE, unshared, "shared ", e);
 	return rc < 0 ? -1 : 0;
 }
+
+int io_lock_lower(struct io *io, struct error *e)
+{
+	unsigned gone = modes[IO_LOCK_WRITE].used & ~modes[IO_LOCK_READ].used;
+	if (!io_is_file(io))
+		return 0;
+	for (unsigned i = 0; i < PERMISSIONS; i++) {
+		struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = USED_BASE + i, .l_len = 1};
+		if ((gone & 1u << i) && lock_call(io_file_fd(io), F_OFD_SETLK, &lock) < 0)
+			return err_sys(e, errno, "%s: letting go of a lock", io->name);
+	}
+	return 0;
+}

@@ -121,7 +121,8 @@ static int open_temporary(struct target *t, const struct target_opts *opts, stru
 	t->io->caps |= IO_READS_ZERO;
 	file_fills_open(t->io);
 	t->is_new = true;
-	return 0;
+	struct io_identity id;
+	return opts->made && io_file_identity(t->io, &id) ? opts->made(opts->made_ctx, &id, e) : 0;
 }
 
 static int open_by_kind(struct target *t, const struct target_opts *opts, struct error *e)
@@ -134,6 +135,8 @@ static int open_by_kind(struct target *t, const struct target_opts *opts, struct
 	t->temporary.dir_fd = place.dir_fd;
 	if (rc < 0)
 		return -1;
+	if (place.exists && opts->fresh)
+		return err_set(e, ERR_USAGE, "%s exists already", t->path);
 	if (place.exists && S_ISBLK(place.st.st_mode))
 		return open_in_place(t, opts, e);
 	if (place.exists && S_ISDIR(place.st.st_mode))
@@ -183,23 +186,23 @@ bool target_is_new(const struct target *t)
 }
 
 /* Owner first: a change of owner takes the set-user bits away. Whoever may not give files away keeps what he can. */
-static int take_over_attributes(struct target *t, struct error *e)
+int io_file_own_as(struct io *io, const struct io *other, struct error *e)
 {
 	struct stat st;
-	int fd = io_file_fd(t->io);
-	if (fstat(io_file_fd(t->old), &st) < 0)
-		return err_sys(e, errno, "%s: asking for its mode", t->path);
+	int fd = io_file_fd(io);
+	if (fstat(io_file_fd(other), &st) < 0)
+		return err_sys(e, errno, "%s: asking for its mode", other->name);
 	mode_t mode = st.st_mode & 07777;
 	if (fchown(fd, st.st_uid, st.st_gid) < 0 && fchown(fd, (uid_t)-1, st.st_gid) < 0)
 		mode &= 0777;
 	if (fchmod(fd, mode) < 0)
-		return err_sys(e, errno, "%s: setting its mode", t->path);
+		return err_sys(e, errno, "%s: setting its mode", io->name);
 	return 0;
 }
 
 int target_commit(struct target *t, struct error *e)
 {
-	if (t->is_new && t->old && take_over_attributes(t, e) < 0)
+	if (t->is_new && t->old && io_file_own_as(t->io, t->old, e) < 0)
 		return -1;
 	if (t->sync && fsync(io_file_fd(t->io)) < 0)
 		return err_sys(e, errno, "%s: flushing to disk", t->path);

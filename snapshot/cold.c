@@ -65,43 +65,61 @@ static int lock_disk(const struct part *p, struct chain **out, struct error *e)
 	return chain_open(out, p->path, &opts, e);
 }
 
+/* One that somebody else made since we looked must not get into the journal, or it would be taken back. */
+static int refuse_name(const struct chain *c, const char *name, struct error *e)
+{
+	if (qcow2_snapshot_find(c->layers[0].q, &(struct snapshot_query){.name = name}, e) >= 0)
+		return err_set(e, ERR_USAGE, "it has a snapshot '%s' already", name);
+	return e->code == ERR_NOT_FOUND ? 0 : -1;
+}
+
 static int snapshot_qcow2(struct take *t, struct part *p, struct chain *c, struct error *e)
 {
 	struct trace trace = {.kind = TRACE_INTERNAL, .target = p->disk->target, .path = p->path, .name = t->out->name};
 
-	if (disk_identity(p->path, &trace.dev, &trace.ino, e) || trace_put(t->vm, &trace, &p->trace, e) ||
-		disk_snapshot_create(&c->layers[0], t->out->name, t->out->created, e))
+	if (refuse_name(c, t->out->name, e) || disk_identity(p->path, &trace.dev, &trace.ino, e) ||
+		trace_put(t->vm, &trace, &p->trace, e) ||
+		disk_snapshot_create(&c->layers[0], t->out->name, t->out->created, e) ||
+		take_know_internal(t, p, p->path, e))
 		return err_prefix(e, "disk %s", p->disk->target);
 	p->snapshot = t->out->name;
 	return 0;
+}
+
+/* 1: not possible here. */
+static int clone_to(struct take *t, const char *path, struct io *disk, struct error *e)
+{
+	struct target *target;
+	struct made made;
+
+	if (disk->caps & IO_IS_DEVICE)
+		return 1;
+	if (made_open(&made, t->vm, path, disk, &target, e))
+		return -1;
+	struct io *clone = target_io(target);
+	int rc = io_truncate(clone, disk->size, e) ? -1 : io_clone(clone, 0, disk, 0, disk->size, e);
+
+	if (!rc)
+		rc = target_commit(target, e);
+	target_close(target);
+	return rc > 0 && trace_undo(t->vm, made.trace, e) ? -1 : rc;
 }
 
 /* A clone beside the disk. Where there is none the image must be made before the guest starts. */
 static int clone_raw(struct take *t, struct part *p, struct chain *c, struct error *e)
 {
 	AUTO_FREE char *path = take_beside(t, p, e);
-	AUTO_IO struct io *clone = NULL;
-	struct io *disk = c->layers[0].file;
-	unsigned id;
-	int rc = 1;
+	int rc = path ? clone_to(t, path, c->layers[0].file, e) : -1;
 
-	if (!path)
+	if (rc < 0)
 		return -1;
-	if (!(disk->caps & IO_IS_DEVICE)) {
-		if (trace_put(t->vm, &(struct trace){.kind = TRACE_FILE, .path = path}, &id, e) ||
-			io_file_create(&clone, path, e))
-			return -1;
-		rc = io_truncate(clone, disk->size, e) ? -1 : io_clone(clone, 0, disk, 0, disk->size, e);
-	}
 	if (rc > 0) {
 		t->extract_stopped = true;
 		if (!p->waits)
 			vm_note(t->vm, "disk %s could not be cloned: its image is made while the guest is stopped",
 				p->disk->target);
-		return clone ? trace_undo(t->vm, id, e) : 0;
+		return 0;
 	}
-	if (rc < 0)
-		return -1;
 	free(p->path);
 	p->path = STEAL(path);
 	return 0;
@@ -124,7 +142,32 @@ static int snapshot_disks(struct take *t, struct chain **locked, struct error *e
 	return 0;
 }
 
-/* order: journal, save, locks, snapshots, locks released, start. */
+/* A raw disk is its own frozen state, as long as it is locked; it can be read meanwhile. */
+static int hold_raw(struct take *t, struct chain **locked, struct error *e)
+{
+	t->held = mem_calloc(t->part_count, sizeof *t->held, "disks", e);
+	if (!t->held)
+		return -1;
+	for (unsigned i = 0; i < t->part_count; i++) {
+		const struct part *p = &t->parts[i];
+
+		if (p->format != DRIVER_RAW || strcmp(p->path, p->disk->images[0].path) != 0)
+			continue;
+		if (io_lock_lower(locked[i]->layers[0].file, e))
+			return -1;
+		t->held[i] = STEAL(locked[i]);
+	}
+	return 0;
+}
+
+void take_let_go(struct take *t)
+{
+	for (unsigned i = 0; t->held && i < t->part_count; i++)
+		chain_close(t->held[i]);
+	free(STEAL(t->held));
+}
+
+/* order: journal, save, locks, snapshots, locks released (of raw disks that are extracted next: for writing only), start. */
 int take_cold(struct take *t, struct error *e)
 {
 	AUTO_FREE struct chain **locked = mem_calloc(t->part_count, sizeof *locked, "disks", e);
@@ -133,7 +176,8 @@ int take_cold(struct take *t, struct error *e)
 	if (!locked)
 		return -1;
 	t->extract_stopped = t->opts->extract_stopped;
-	int failed = (active && (tell_what_waits(t, e) || save(t, e))) || snapshot_disks(t, locked, e);
+	int failed = (active && (tell_what_waits(t, e) || save(t, e))) || snapshot_disks(t, locked, e) ||
+		     (t->extract_stopped && hold_raw(t, locked, e));
 
 	for (unsigned i = 0; i < t->part_count; i++)
 		chain_close(locked[i]);

@@ -23,9 +23,20 @@ static int refuse_twins(const struct vm_listed *s, struct error *e)
 	return 0;
 }
 
+/* Beside a running guest QEMU does it, disk by disk. */
+static int refuse_long_stall(const struct vm *vm, const struct vm_listed *s, struct error *e)
+{
+	for (unsigned i = 0; i < s->target_count && vm_active(vm); i++)
+		if (stall_of_deletion(vm, s->targets[i], vm_disk(vm, s->targets[i])->images[0].path, e))
+			return -1;
+	return 0;
+}
+
 /* What is to go becomes a trace: from here on it is taken back, whatever happens. */
 static int put(struct vm *vm, const struct vm_listed *s, struct error *e)
 {
+	AUTO_FREE char *id = NULL;
+
 	if (s->recorded && trace_put(vm, &(struct trace){.kind = TRACE_RECORD, .name = s->name}, NULL, e))
 		return -1;
 	for (unsigned i = 0; i < s->target_count; i++) {
@@ -33,6 +44,12 @@ static int put(struct vm *vm, const struct vm_listed *s, struct error *e)
 		struct trace t = {
 			.kind = TRACE_INTERNAL, .target = d->target, .path = d->images[0].path, .name = s->name};
 
+		free(STEAL(id));
+		int there = disk_snapshot_find(t.path, s->name, &id, &t.date, e);
+
+		if (there <= 0)
+			return there < 0 ? -1 : err_set(e, ERR_CHANGED, "disk %s has lost it meanwhile", t.target);
+		t.snapshot = id;
 		if (disk_identity(t.path, &t.dev, &t.ino, e) || trace_put(vm, &t, NULL, e))
 			return -1;
 	}
@@ -57,7 +74,7 @@ int vm_delete(struct vm *vm, const char *name, struct error *e)
 			"delete",
 			name);
 	else
-		failed = refuse_twins(s, e) || put(vm, s, e) || trace_undo_all(vm, e);
+		failed = refuse_twins(s, e) || refuse_long_stall(vm, s, e) || put(vm, s, e) || trace_take_back(vm, e);
 	vm_listed_free(all, count);
 	return failed ? -1 : 0;
 }

@@ -83,9 +83,9 @@ int disk_snapshot_create(struct layer *l, const char *name, int64_t created, str
 	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
 }
 
-int disk_snapshot_delete(const char *path, const char *name, struct error *e)
+int disk_snapshot_delete(const char *path, const char *name, const char *id, struct error *e)
 {
-	const struct snapshot_query q = {.name = name, .refuse_ambiguous = true};
+	const struct snapshot_query q = {.name = name, .id = id, .refuse_ambiguous = true};
 	AUTO_CHAIN struct chain *c = NULL;
 	struct edit *ed;
 	struct error later;
@@ -108,16 +108,20 @@ int disk_look(const char *path, enum driver_format format, struct chain **out, s
 	return chain_open(out, path, &opts, e);
 }
 
-int disk_snapshot_exists(const char *path, const char *name, struct error *e)
+int disk_snapshot_find(const char *path, const char *name, char **id, int64_t *date, struct error *e)
 {
 	const struct snapshot_query q = {.name = name};
 	AUTO_CHAIN struct chain *c = NULL;
 
 	if (disk_look(path, DRIVER_QCOW2, &c, e))
 		return -1;
-	if (qcow2_snapshot_find(c->layers[0].q, &q, e) >= 0)
-		return 1;
-	return e->code == ERR_NOT_FOUND ? 0 : -1;
+	int index = qcow2_snapshot_find(c->layers[0].q, &q, e);
+
+	if (index < 0)
+		return e->code == ERR_NOT_FOUND ? 0 : -1;
+	*date = c->layers[0].q->snapshots[index].entry.date_sec;
+	*id = mem_strdup(c->layers[0].q->snapshots[index].id, e);
+	return *id ? 1 : -1;
 }
 
 int disk_tables(const char *path, uint64_t *tables, uint64_t *table_bytes, struct error *e)
@@ -144,16 +148,23 @@ int disk_tables(const char *path, uint64_t *tables, uint64_t *table_bytes, struc
 	return 0;
 }
 
-int disk_commit(const char *overlay, const char *base, struct chain **held, enum driver_format *base_format,
-	struct error *e)
+int disk_commit(const struct trace *t, struct chain **held, enum driver_format *base_format, struct error *e)
 {
-	const struct chain_opts opts = {.format = IMAGE_QCOW2, .write = true, .write_layer = 1, .lock = IO_LOCK_WRITE};
+	const struct driver_disk disk = {.target = t->target};
+	const struct part below = {
+		.disk = &disk, .below = t->images, .below_count = t->image_count, .whole_chain = true};
+	const struct chain_opts opts = {.format = IMAGE_QCOW2,
+		.write = true,
+		.write_layer = 1,
+		.lock = IO_LOCK_WRITE,
+		.allow = allow,
+		.allow_ctx = (void *)&below};
 	AUTO_CHAIN struct chain *c = NULL;
 
-	if (chain_open(&c, overlay, &opts, e))
+	if (chain_open(&c, t->path, &opts, e))
 		return -1;
-	if (c->count < 2 || !disk_same_file(c->layers[1].path, base))
-		return err_set(e, ERR_CHANGED, "%s: its backing file is not %s any more", overlay, base);
+	if (c->count < 2 || !disk_same_file(c->layers[1].path, t->name))
+		return err_set(e, ERR_CHANGED, "%s: its backing file is not %s any more", t->path, t->name);
 	*base_format = c->layers[1].format == IMAGE_RAW ? DRIVER_RAW : DRIVER_QCOW2;
 	if (convert_commit(&(struct commit_opts){.image = c, .base = 1, .threads = pool_cpu_count()}, e))
 		return -1;

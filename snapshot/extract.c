@@ -90,7 +90,6 @@ int take_folder(struct take *t, struct error *e)
 	return t->folder_made || errno == EEXIST ? 0 : err_sys(e, errno, "%s", t->opts->to);
 }
 
-/* order: no image is there, its trace, the image. */
 static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, struct error *e)
 {
 	struct convert_opts o;
@@ -98,7 +97,7 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 	const struct snapshot_query query = {.name = p->snapshot};
 	struct convert_result result;
 	struct space_watch watch;
-	struct stat st;
+	struct made made;
 
 	convert_defaults(&o);
 	disk_chain_opts(p, &source.open);
@@ -111,14 +110,12 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 	o.target = out->path ? out->path : "-";
 	o.hash = out->path ? NULL : "sha256";
 	o.stream_fd = t->opts->stream_fd;
-	o.target_opts.sync_at_end = true;
 	space_watch_begin(&watch, t);
 	/* A stream waits for its reader, and must hear of a cancel meanwhile. */
 	o.progress = out->path ? &watch.progress : t->vm->opts.voice.progress;
-	if (out->path && !stat(out->path, &st))
-		return err_set(e, ERR_USAGE, "%s exists already", out->path);
-	if (out->path && trace_put(t->vm, &(struct trace){.kind = TRACE_FILE, .path = out->path}, &p->output, e))
+	if (out->path && made_begin(&made, t->vm, out->path, &o.target_opts, e))
 		return -1;
+	p->output = out->path ? made.trace : 0;
 	vm_step(t->vm, "extract", p->disk->target);
 	if (vm_cancelled(t->vm))
 		return err_set(e, ERR_CANCELLED, "cancelled");

@@ -34,8 +34,37 @@ static int internal_deed(struct take *t, struct error *e)
 		e);
 }
 
+/* All of them or none are there, and one of that name is somebody else's. */
+static int forget_internal(struct take *t, struct error *e)
+{
+	AUTO_FREE unsigned *ids = mem_calloc(t->part_count, sizeof *ids, "traces", e);
+
+	for (unsigned i = 0; ids && i < t->part_count; i++)
+		ids[i] = t->parts[i].trace;
+	return ids ? journal_drop_all(t->vm->journal, ids, t->part_count, e) : -1;
+}
+
+/* Which one it is, so that another one of that name is not taken for it later. */
+int take_know_internal(struct take *t, const struct part *p, const char *path, struct error *e)
+{
+	AUTO_FREE char *id = NULL;
+	struct trace known = {0};
+	int there = disk_snapshot_find(path, t->out->name, &id, &known.date, e);
+
+	if (there <= 0)
+		return there < 0 ? -1
+				 : err_set(e, ERR_CHANGED, "disk %s: the snapshot is not there any more",
+					   p->disk->target);
+	known.snapshot = id;
+	if (disk_identity(path, &known.dev, &known.ino, e))
+		return -1;
+	return journal_know(t->vm->journal, p->trace, &known, e);
+}
+
 int take_internal(struct take *t, struct error *e)
 {
+	struct error later;
+
 	for (unsigned i = 0; i < t->part_count; i++) {
 		struct part *p = &t->parts[i];
 		struct trace trace = {
@@ -44,10 +73,16 @@ int take_internal(struct take *t, struct error *e)
 		if (disk_identity(p->path, &trace.dev, &trace.ino, e) || trace_put(t->vm, &trace, &p->trace, e))
 			return -1;
 	}
-	if (instant(t, internal_deed, e))
+	if (instant(t, internal_deed, e)) {
+		if (e->code == ERR_USAGE && forget_internal(t, &later))
+			vm_note(t->vm, "%s", later.msg);
 		return -1;
-	for (unsigned i = 0; i < t->part_count; i++)
+	}
+	for (unsigned i = 0; i < t->part_count; i++) {
 		t->parts[i].snapshot = t->out->name;
+		if (take_know_internal(t, &t->parts[i], t->parts[i].path, e))
+			return -1;
+	}
 	return 0;
 }
 
@@ -73,7 +108,12 @@ static int overlay_deed(struct take *t, struct error *e)
 static int put_overlay(struct take *t, struct part *p, struct error *e)
 {
 	AUTO_FREE char *path = take_beside(t, p, e);
-	struct trace trace = {.kind = TRACE_OVERLAY, .target = p->disk->target, .path = path, .name = p->path};
+	struct trace trace = {.kind = TRACE_OVERLAY,
+		.target = p->disk->target,
+		.path = path,
+		.name = p->path,
+		.images = p->disk->images,
+		.image_count = p->disk->image_count};
 
 	if (!path)
 		return -1;

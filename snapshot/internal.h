@@ -14,23 +14,33 @@
 /* The order of writing is always: the trace into the journal, durably; the deed; ...; the deed undone; the trace dropped. So
  * a trace may be there without its deed, and each way of taking one back looks first whether there is anything to do. */
 enum trace_kind {
-	TRACE_DEVICE,   /* `name`: XML of a device that was detached */
+	TRACE_DEVICE,   /* `name`: XML of a device that was detached; `target`: which one it is, as the driver says */
 	TRACE_SAVED,    /* the guest was stopped by a managed save */
 	TRACE_FROZEN,   /* the guest's file systems are frozen */
 	TRACE_PAUSED,   /* the guest is suspended */
 	TRACE_INTERNAL, /* an internal snapshot `name` in disk `target`, the file `path` */
 	TRACE_OVERLAY,  /* disk `target` writes to `path`, whose backing file is `name` */
 	TRACE_COPY,     /* a block copy of disk `target` to `path` runs */
-	TRACE_FILE,     /* the file `path` */
+	TRACE_FILE,     /* the file `path`, ours if it is the one of `dev` and `ino` */
 	TRACE_RECORD,   /* the hypervisor's record of snapshot `name` */
 	TRACE_KINDS,
 };
 struct trace {
 	enum trace_kind kind;
 	char *target, *path, *name; /* NULL where the kind has none; `path` is absolute in the journal */
-	uint64_t dev, ino;          /* INTERNAL, OVERLAY: of the disk's file that must not change; 0: unknown */
+	/* INTERNAL, OVERLAY: of the disk's file that must not change. FILE: of itself, known before it has its name. 0: unknown */
+	uint64_t dev, ino;
+	/* INTERNAL, once it is there: its number and time, which no other one of that name has; NULL: unknown */
+	char *snapshot;
+	int64_t date;
+	/* OVERLAY: a commit was begun, after the definition had the overlay. So when the disk is on the base, the base has all. */
+	bool begun;
+	struct driver_image *images; /* OVERLAY: what the disk was made of, the base first (no kinds); NULL: unknown */
+	unsigned image_count;
 	unsigned id;
 };
+void trace_free(struct trace *t); /* what it owns (snapshot/journal_line.c) */
+int trace_copy(struct trace *to, const struct trace *from, struct error *e);
 
 /* ---- the journal (snapshot/journal.c): STATE/UUID.journal, one JSON object a line ---- */
 
@@ -44,6 +54,8 @@ int journal_begin(struct journal *j, const char *domain, enum driver_state was, 
 enum driver_state journal_was(const struct journal *j);
 /* Durable on return. The strings are copied; *id names the trace. */
 int journal_put(struct journal *j, const struct trace *t, unsigned *id, struct error *e);
+/* What was learnt of trace `id` since: dev, ino, snapshot, date and begun of `t` are its own from now on. Durable on return. */
+int journal_know(struct journal *j, unsigned id, const struct trace *t, struct error *e);
 /* Durable on return. When no trace is left, the file is gone. */
 int journal_drop(struct journal *j, unsigned id, struct error *e);
 /* The same of several: after a crash all of them or none. */
@@ -56,6 +68,8 @@ void journal_close(struct journal *j); /* NULL is allowed; keeps the file when t
 
 int folder_make(const char *path, struct error *e); /* with those above it; it may be there */
 int folder_sync(const char *path, struct error *e);
+/* Who knows a name in it gets there, though nobody may list it. */
+int folder_let_through(const char *path, struct error *e);
 /* *fd holds the lock while it is open; -1: it could not be opened. */
 int lock_wait(int *fd, const char *path, unsigned seconds, const atomic_bool *cancel, struct error *e);
 
@@ -87,6 +101,8 @@ int trace_put(struct vm *vm, const struct trace *t, unsigned *id, struct error *
 int trace_undo(struct vm *vm, unsigned id, struct error *e);
 int trace_undo_all(struct vm *vm, struct error *e);
 int trace_undo_kind(struct vm *vm, enum trace_kind kind, struct error *e);
+/* All, and again for some seconds where something failed that may pass: a hypervisor that is being restarted, a lock. */
+int trace_take_back(struct vm *vm, struct error *e);
 /* A guest that ran, and has stopped by itself because it found no room to write in, goes on (snapshot/undo_guest.c). */
 int guest_wake(struct vm *vm, struct error *e);
 /* One for each kind (snapshot/undo_guest.c, undo_disk.c): 0 when there is nothing of it any more. */
@@ -95,12 +111,47 @@ int undo_saved(struct vm *vm, const struct trace *t, struct error *e);
 int undo_frozen(struct vm *vm, const struct trace *t, struct error *e);
 int undo_paused(struct vm *vm, const struct trace *t, struct error *e);
 int undo_internal(struct vm *vm, const struct trace *t, struct error *e);
-/* A disk that is on the base of that overlay has it in its definition, too: a hypervisor that was killed may not have written that. */
+/* (snapshot/undo_overlay.c) A disk that is on the base of that overlay has it in its definition, too: a hypervisor that was killed may
+ * not have written that. */
 int overlay_defined_home(struct vm *vm, const struct trace *t, struct error *e);
 int undo_overlay(struct vm *vm, const struct trace *t, struct error *e);
+/* A file of ours that no disk of the domain is made of (snapshot/undo_disk.c). */
+int remove_file(const struct vm *vm, const char *path, struct error *e);
+/* ERR_CHANGED when `path` is not the file that the trace's disk had. */
+int refuse_other_file(const char *path, const struct trace *t, struct error *e);
 int undo_copy(struct vm *vm, const struct trace *t, struct error *e);
 int undo_file(struct vm *vm, const struct trace *t, struct error *e);
 int undo_record(struct vm *vm, const struct trace *t, struct error *e);
+
+/* ---- files of ours (snapshot/made.c) ---- */
+
+struct made {
+	struct vm *vm;
+	unsigned trace;
+};
+/* The trace, and options for target_open or convert_run, which make the file; `m` stays where it is until then. */
+int made_begin(struct made *m, struct vm *vm, const char *path, struct target_opts *opts, struct error *e);
+/* The same, and the file, which has the owner and mode of `owner`, if not NULL. It gets its name by target_commit. */
+int made_open(struct made *m, struct vm *vm, const char *path, const struct io *owner, struct target **out,
+	struct error *e);
+
+/* ---- how long things take ---- */
+
+/* Estimated for making or deleting an internal snapshot of the qcow2 file `path` beside a running guest (snapshot/stall.c). */
+int stall_ms(const char *path, uint64_t *ms, struct error *e);
+/* Seconds that the guest may be held. */
+unsigned vm_max_pause(const struct vm *vm);
+/* ERR_LIMIT when the deletion would hold the running guest for longer. */
+int stall_of_deletion(const struct vm *vm, const char *target, const char *path, struct error *e);
+
+/* A block job beside a guest that writes (snapshot/catch_up.c). */
+struct catch_up {
+	uint64_t least;              /* bytes that were left to do */
+	uint64_t since, patience_ns; /* CLOCK_MONOTONIC, ns */
+};
+void catch_up_begin(struct catch_up *c, const struct vm *vm);
+/* Whether it seems not to. */
+bool catch_up_fails(struct catch_up *c, uint64_t done, uint64_t total);
 
 /* ---- one snapshot being taken ---- */
 
@@ -132,10 +183,11 @@ struct take {
 	struct part *parts;
 	unsigned part_count;
 	bool extract_stopped;
-	bool folder_made;   /* that of the images; it goes when nothing came into it */
-	unsigned manifest;  /* its trace; 0: none */
-	uint64_t paused_at; /* CLOCK_MONOTONIC, ns; 0: not */
-	uint64_t held_at;   /* the same, the guest's file systems included */
+	struct chain **held; /* disks that nobody may write to until they were extracted, one for each part or NULL */
+	bool folder_made;    /* that of the images; it goes when nothing came into it */
+	unsigned manifest;   /* its trace; 0: none */
+	uint64_t paused_at;  /* CLOCK_MONOTONIC, ns; 0: not */
+	uint64_t held_at;    /* the same, the guest's file systems included */
 };
 
 /* A name for a file of ours beside the disk (a device's: in the state folder); the caller's. ERR_USAGE when it is there. */
@@ -163,9 +215,13 @@ void space_watch_begin(struct space_watch *w, const struct take *t);
 int take_cold(struct take *t, struct error *e);
 /* The guest goes on, after a cold snapshot. */
 int take_cold_start(struct take *t, struct error *e);
+/* What was locked until now may be used. */
+void take_let_go(struct take *t);
 int take_live(struct take *t, struct error *e);
 int take_internal(struct take *t, struct error *e);
 int take_overlay(struct take *t, struct error *e);
+/* The internal snapshot of a part is there, in `path`: which one it is goes into the journal. */
+int take_know_internal(struct take *t, const struct part *p, const char *path, struct error *e);
 /* Where the images go, before the first step; then images out of the parts (snapshot/extract.c). */
 int take_targets(struct take *t, struct error *e);
 int take_folder(struct take *t, struct error *e);
@@ -192,19 +248,29 @@ int take_deadline(const struct take *t, struct error *e);
 
 /* `l`: open for writing, without its backing files. */
 int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e);
-int disk_snapshot_delete(const char *path, const char *name, struct error *e);
+/* `id` NULL: the only one of that name. */
+int disk_snapshot_delete(const char *path, const char *name, const char *id, struct error *e);
 /* Opens a disk's file alone to look at it, beside a running guest, too. */
 int disk_look(const char *path, enum driver_format format, struct chain **out, struct error *e);
-/* Whether the file has it, looked at beside a running guest, too: 1, 0, -1. */
-int disk_snapshot_exists(const char *path, const char *name, struct error *e);
+/* Whether the file has one of this name, looked at beside a running guest, too: 1, 0, -1. *id (the caller's) and *date: which one. */
+int disk_snapshot_find(const char *path, const char *name, char **id, int64_t *date, struct error *e);
 /* L2 tables that the active state has allocated, and bytes of each. */
 int disk_tables(const char *path, uint64_t *tables, uint64_t *table_bytes, struct error *e);
 /* How a part is opened: format said, no name followed that the domain does not have. `p` outlives the options. */
 void disk_chain_opts(const struct part *p, struct chain_opts *opts);
-/* What the overlay holds goes into its backing file, which must be `base`. *base_format: as the overlay names it. *held: both are
- * locked for writing until it is closed. */
-int disk_commit(const char *overlay, const char *base, struct chain **held, enum driver_format *base_format,
-	struct error *e);
+/* What the overlay of this trace holds goes into its backing file; of other files only those are opened that the disk was made of.
+ * *base_format: as the trace, or else the overlay, names it. *held: both are locked for writing until it is closed. */
+int disk_commit(const struct trace *t, struct chain **held, enum driver_format *base_format, struct error *e);
+enum disk_overlay {
+	OVERLAY_GONE,  /* there is no file */
+	OVERLAY_EMPTY, /* nobody wrote to it */
+	OVERLAY_HOLDS,
+	OVERLAY_OTHER, /* no overlay of this base */
+};
+/* What the file `path` is to `base`. */
+int disk_overlay_holds(const char *path, const char *base, enum disk_overlay *out, struct error *e);
+/* Whether `path` was written to after `than` was last: 1, 0, -1; ERR_UNSUPPORTED for devices, which do not tell. */
+int disk_is_newer(const char *path, const char *than, struct error *e);
 bool disk_same_file(const char *a, const char *b);
 /* Device and inode; of a block device its own number and 0. */
 int disk_identity(const char *path, uint64_t *dev, uint64_t *ino, struct error *e);

@@ -4,11 +4,11 @@
  * done; the file goes when nothing is left in it. STATE/UUID.lock is what commands on the domain take turns by; it stays.
  *
  *   {"version": 1, "domain": NAME, "was": "running" | "paused" | "shut off"}
- *   {"put": ID, "kind": KIND, "target": ..., "path": ..., "name": ..., "dev": N, "ino": N}
+ *   {"put": ID, "kind": KIND, "target": ..., "path": ..., "name": ..., "dev": N, "ino": N, ...}
+ *   {"know": ID, "dev": N, "ino": N, ...}
  *   {"drop": ID} or {"drop": [ID, ...]}
  */
-#include "base/json_read.h"
-#include "snapshot/internal.h"
+#include "snapshot/journal_line.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,29 +28,11 @@ struct journal {
 	bool begun;     /* the file and its first line are durable */
 };
 
-static const char *const kind_names[TRACE_KINDS] = {
-	[TRACE_DEVICE] = "device",
-	[TRACE_SAVED] = "saved",
-	[TRACE_FROZEN] = "frozen",
-	[TRACE_PAUSED] = "paused",
-	[TRACE_INTERNAL] = "internal",
-	[TRACE_OVERLAY] = "overlay",
-	[TRACE_COPY] = "copy",
-	[TRACE_FILE] = "file",
-	[TRACE_RECORD] = "record",
-};
 static const char *const state_names[] = {
 	[DRIVER_RUNNING] = "running",
 	[DRIVER_PAUSED] = "paused",
 	[DRIVER_SHUT_OFF] = "shut off",
 };
-
-static void trace_free(struct trace *t)
-{
-	free(t->target);
-	free(t->path);
-	free(t->name);
-}
 
 /* ---- writing ---- */
 
@@ -122,17 +104,9 @@ enum driver_state journal_was(const struct journal *j)
 	return j->was;
 }
 
-static int dup_to(char **to, const char *from, struct error *e)
-{
-	*to = from ? mem_strdup(from, e) : NULL;
-	return from && !*to ? -1 : 0;
-}
-
 /* Room in memory first: a line that is durable must not be forgotten. */
 static int remember(struct journal *j, const struct trace *t, struct error *e)
 {
-	struct trace mine = {.kind = t->kind, .dev = t->dev, .ino = t->ino, .id = t->id};
-
 	if (j->count == j->room) {
 		unsigned room = j->room ? 2 * j->room : 16;
 		struct trace *more = room > MAX_TRACES ? NULL : realloc(j->traces, room * sizeof *more);
@@ -142,11 +116,9 @@ static int remember(struct journal *j, const struct trace *t, struct error *e)
 		j->traces = more;
 		j->room = room;
 	}
-	if (dup_to(&mine.target, t->target, e) || dup_to(&mine.path, t->path, e) || dup_to(&mine.name, t->name, e)) {
-		trace_free(&mine);
+	if (trace_copy(&j->traces[j->count], t, e))
 		return -1;
-	}
-	j->traces[j->count++] = mine;
+	j->count++;
 	j->last_id = t->id;
 	return 0;
 }
@@ -160,16 +132,43 @@ int journal_put(struct journal *j, const struct trace *t, unsigned *id, struct e
 		return -1;
 	if (remember(j, &mine, e))
 		return -1;
-	if (append(j,
-		    json_pack("{si ss ss* ss* ss* sI sI}", "put", (int)mine.id, "kind", kind_names[t->kind], "target",
-			    t->target, "path", t->path, "name", t->name, "dev", (json_int_t)t->dev, "ino",
-			    (json_int_t)t->ino),
-		    e)) {
+	if (append(j, journal_line_put(&mine), e)) {
 		trace_free(&j->traces[--j->count]);
 		return -1;
 	}
 	*id = mine.id;
 	return 0;
+}
+
+static struct trace *find(struct journal *j, unsigned id)
+{
+	for (unsigned i = 0; i < j->count; i++)
+		if (j->traces[i].id == id)
+			return &j->traces[i];
+	return NULL;
+}
+
+static int learn(struct trace *t, const struct trace *known, struct error *e)
+{
+	char *snapshot = known->snapshot ? mem_strdup(known->snapshot, e) : NULL;
+
+	if (known->snapshot && !snapshot)
+		return -1;
+	free(t->snapshot);
+	t->snapshot = snapshot;
+	t->dev = known->dev;
+	t->ino = known->ino;
+	t->date = known->date;
+	t->begun = known->begun;
+	return 0;
+}
+
+int journal_know(struct journal *j, unsigned id, const struct trace *t, struct error *e)
+{
+	struct trace known = *t;
+
+	known.id = id;
+	return append(j, journal_line_know(&known), e) || learn(find(j, id), &known, e) ? -1 : 0;
 }
 
 static bool forget(struct journal *j, unsigned id)
@@ -234,24 +233,28 @@ const struct trace *journal_traces(const struct journal *j, unsigned *count)
 
 static int read_put(struct journal *j, json_t *line, struct error *e)
 {
-	const char *kind = json_string_value(json_object_get(line, "kind"));
-	json_int_t id = json_integer_value(json_object_get(line, "put"));
-	struct trace t = {
-		.target = (char *)json_string_value(json_object_get(line, "target")),
-		.path = (char *)json_string_value(json_object_get(line, "path")),
-		.name = (char *)json_string_value(json_object_get(line, "name")),
-		.dev = (uint64_t)json_integer_value(json_object_get(line, "dev")),
-		.ino = (uint64_t)json_integer_value(json_object_get(line, "ino")),
-	};
-	unsigned k = 0;
+	struct trace t;
+	int failed = journal_line_read(&t, line, json_object_get(line, "put"), true, e);
 
-	while (k < TRACE_KINDS && (!kind || strcmp(kind, kind_names[k]) != 0))
-		k++;
-	if (k == TRACE_KINDS || id <= j->last_id || id > INT32_MAX)
-		return err_set(e, ERR_CORRUPT, "kind '%s', number %lld", kind ? kind : "", (long long)id);
-	t.kind = (enum trace_kind)k;
-	t.id = (unsigned)id;
-	return remember(j, &t, e);
+	if (!failed && t.id <= j->last_id)
+		failed = err_set(e, ERR_CORRUPT, "number %u after %u", t.id, j->last_id);
+	failed = failed || remember(j, &t, e);
+	free(t.images); /* the strings are the line's */
+	return failed ? -1 : 0;
+}
+
+static int read_know(struct journal *j, json_t *line, struct error *e)
+{
+	struct trace t;
+
+	int failed = journal_line_read(&t, line, json_object_get(line, "know"), false, e);
+	struct trace *of = find(j, t.id);
+
+	if (!failed)
+		failed = of ? learn(of, &t, e)
+			    : err_set(e, ERR_CORRUPT, "something is known of number %u, which is not there", t.id);
+	free(t.images);
+	return failed ? -1 : 0;
 }
 
 static int read_drop(struct journal *j, const json_t *drop, struct error *e)
@@ -290,6 +293,8 @@ static int read_line(struct journal *j, const char *text, size_t len, bool first
 		failed = read_first(j, line, e);
 	else if (json_object_get(line, "put"))
 		failed = read_put(j, line, e);
+	else if (json_object_get(line, "know"))
+		failed = read_know(j, line, e);
 	else
 		failed = read_drop(j, json_object_get(line, "drop"), e);
 	json_decref(line);

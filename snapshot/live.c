@@ -5,14 +5,15 @@
  */
 #include "snapshot/internal.h"
 
-enum { POLL_MS = 20, PATIENCE_MS = 60000 };
+enum { POLL_MS = 20 };
 
-static int make_destination(const struct part *p, const char *path, struct error *e)
+static int make_destination(struct take *t, const struct part *p, const char *path, struct error *e)
 {
 	struct image_create create;
 	AUTO_CHAIN struct chain *top = NULL;
-	AUTO_IO struct io *file = NULL;
+	struct target *target;
 	struct chain_opts opts;
+	struct made made;
 
 	if (p->below_count && (!p->below[0].path || p->below[0].format == DRIVER_FORMAT_OTHER))
 		return err_set(e, ERR_UNSUPPORTED, "its backing file is neither a qcow2 nor a raw one on this host");
@@ -32,7 +33,12 @@ static int make_destination(const struct part *p, const char *path, struct error
 		create.backing_name = p->below[0].path;
 		create.backing_format = p->below[0].format == DRIVER_RAW ? "raw" : "qcow2";
 	}
-	return io_file_create(&file, path, e) || image_create_run(&create, file, NULL, e) ? -1 : 0;
+	if (made_open(&made, t->vm, path, top->layers[0].file, &target, e))
+		return -1;
+	int failed = image_create_run(&create, target_io(target), NULL, e) || target_commit(target, e);
+
+	target_close(target);
+	return failed ? -1 : 0;
 }
 
 static int start_copy(struct take *t, struct part *p, bool synchronous, struct error *e)
@@ -43,10 +49,9 @@ static int start_copy(struct take *t, struct part *p, bool synchronous, struct e
 
 	if (!path)
 		return -1;
-	const struct trace file = {.kind = TRACE_FILE, .path = path},
-			   copy = {.kind = TRACE_COPY, .target = p->disk->target, .path = path};
+	const struct trace copy = {.kind = TRACE_COPY, .target = p->disk->target, .path = path};
 
-	if (trace_put(vm, &file, NULL, e) || make_destination(p, path, e) || trace_put(vm, &copy, NULL, e))
+	if (make_destination(t, p, path, e) || trace_put(vm, &copy, NULL, e))
 		return -1;
 	vm_step(vm, "copy", p->disk->target);
 	if (vm->driver->ops->copy(vm->driver, t->domain.uuid,
@@ -81,16 +86,18 @@ static int look_at_jobs(struct take *t, uint64_t *done, uint64_t *total, struct 
 /* 0 ready, 1 the copies do not catch up with the guest. */
 static int wait_until_ready(struct take *t, bool forever, struct error *e)
 {
+	struct catch_up c;
 	uint64_t done, total;
 	int ready;
 
-	for (unsigned ms = 0; !(ready = look_at_jobs(t, &done, &total, e)); ms += POLL_MS) {
+	catch_up_begin(&c, t->vm);
+	while (!(ready = look_at_jobs(t, &done, &total, e))) {
 		progress_report(t->vm->opts.voice.progress, done, total);
 		if (take_space_left(t, e))
 			return -1;
 		if (!vm_sleep(t->vm, POLL_MS))
 			return err_set(e, ERR_CANCELLED, "cancelled");
-		if (!forever && ms > PATIENCE_MS && total - done < total / 10)
+		if (!forever && catch_up_fails(&c, done, total))
 			return 1;
 	}
 	return ready < 0 ? -1 : 0;
@@ -125,7 +132,7 @@ static int end_jobs(struct take *t, struct error *e)
 		if (take_deadline(t, e))
 			return -1;
 		vm_step(t->vm, "end", target);
-		if (t->vm->driver->ops->end_job(t->vm->driver, t->domain.uuid, target, false, e))
+		if (t->vm->driver->ops->end_job(t->vm->driver, t->domain.uuid, target, DRIVER_END_WHOLE, e))
 			return -1;
 	}
 	return 0;

@@ -4,11 +4,7 @@
  */
 #include "snapshot/internal.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { MANIFEST_VERSION = 1 };
 
@@ -55,28 +51,36 @@ static void write_manifest(const struct take *t, FILE *f)
 	fputc('\n', f);
 }
 
+static int write_whole(const struct take *t, struct io *file, struct error *e)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	if (!f)
+		return err_set(e, ERR_NO_MEMORY, "no memory for a manifest");
+	write_manifest(t, f);
+	int failed =
+		fclose(f) ? err_set(e, ERR_NO_MEMORY, "no memory for a manifest") : io_write(file, text, len, 0, e);
+
+	free(text);
+	return failed;
+}
+
 /* The folder, too: the manifest is there whenever the journal says that it is the user's. */
 int take_manifest(struct take *t, struct error *e)
 {
 	if (!take_to_folder(t))
 		return 0;
 	AUTO_FREE char *path = mem_printf(e, "%s%smanifest.json", t->opts->to, take_slash(t));
-	struct stat st;
+	struct target *target;
+	struct made made;
 
-	/* One of somebody else's that appeared meanwhile must not get into the journal, or it would be taken back. */
-	if (path && !lstat(path, &st))
-		return err_set(e, ERR_USAGE, "%s exists already", path);
-	if (!path || trace_put(t->vm, &(struct trace){.kind = TRACE_FILE, .path = path}, &t->manifest, e))
+	if (!path || made_open(&made, t->vm, path, NULL, &target, e))
 		return -1;
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
+	t->manifest = made.trace;
+	int failed = write_whole(t, target_io(target), e) || target_commit(target, e);
 
-	if (!f)
-		return err_sys(e, errno, "%s", path);
-	write_manifest(t, f);
-	int failed = fflush(f) || ferror(f) || fsync(fd) ? err_sys(e, errno, "%s", path) : 0;
-
-	if (fclose(f) && !failed)
-		failed = err_sys(e, errno, "%s", path);
-	return failed || folder_sync(t->opts->to, e) ? -1 : 0;
+	target_close(target);
+	return failed ? -1 : 0;
 }

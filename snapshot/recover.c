@@ -12,5 +12,5 @@ int vm_recover(struct vm *vm, struct error *e)
 		return 0;
 	vm_note(vm, "an earlier command ended half-way and left %u thing%s behind: taken back first", count,
 		count == 1 ? "" : "s");
-	return trace_undo_all(vm, e);
+	return trace_take_back(vm, e);
 }

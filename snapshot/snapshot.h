@@ -32,6 +32,9 @@ struct vm_opts {
 	const char *state_dir; /* of locks and journals, absolute; made when it is not there */
 	unsigned wait_seconds; /* for another qsnap that has the domain; 0: ERR_BUSY at once */
 	bool read_only;        /* takes no lock, recovers nothing: for lists */
+	unsigned max_pause;    /* seconds that the guest may stand still while something is deleted; 0: 30 */
+	unsigned retry_ms;     /* for how long taking back is tried again; 0: 20 s */
+	unsigned patience_ms;  /* with a block job that does not catch up with the guest; 0: 60 s */
 	struct vm_voice voice;
 };
 

@@ -23,7 +23,7 @@ int folder_make(const char *path, struct error *e)
 		if (c && c != '/')
 			continue;
 		*p = 0;
-		if (mkdir(copy, 0700) && errno != EEXIST)
+		if (mkdir(copy, 0711) && errno != EEXIST)
 			return err_sys(e, errno, "%s", copy);
 		if (!c)
 			return 0;
@@ -40,6 +40,18 @@ int folder_sync(const char *path, struct error *e)
 	failed = fsync(fd) ? err_sys(e, errno, "%s", path) : 0;
 	close(fd);
 	return failed;
+}
+
+int folder_let_through(const char *path, struct error *e)
+{
+	enum { THROUGH = 0111 };
+	struct stat st;
+
+	if (stat(path, &st))
+		return err_sys(e, errno, "%s", path);
+	if ((st.st_mode & THROUGH) == THROUGH || !chmod(path, (st.st_mode & 07777) | THROUGH))
+		return 0;
+	return err_sys(e, errno, "%s: letting others through", path);
 }
 
 int lock_wait(int *fd, const char *path, unsigned seconds, const atomic_bool *cancel, struct error *e)

@@ -11,11 +11,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_NAME = 200, MAX_PAUSE_SECONDS = 30 };
+enum { MAX_NAME = 200 };
 
 void vm_take_defaults(struct vm_take *t)
 {
-	*t = (struct vm_take){.max_pause = MAX_PAUSE_SECONDS, .threads = pool_cpu_count(), .stream_fd = -1};
+	*t = (struct vm_take){.threads = pool_cpu_count(), .stream_fd = -1};
 	image_create_defaults(&t->create, IMAGE_QCOW2);
 }
 
@@ -33,10 +33,15 @@ void vm_taken_free(struct vm_taken *t)
 char *take_beside(const struct take *t, const struct part *p, struct error *e)
 {
 	const struct driver_image *top = &p->disk->images[0];
+	bool device = strcmp(top->kind, "block") == 0;
 	struct stat st;
-	char *path = strcmp(top->kind, "block") == 0 ? mem_printf(e, "%s/%s-%s.qsnap-%s", t->vm->opts.state_dir,
-							       t->domain.uuid, p->disk->target, t->out->name)
-						     : mem_printf(e, "%s.qsnap-%s", top->path, t->out->name);
+
+	if (device &&
+		folder_let_through(t->vm->opts.state_dir, e)) /* the hypervisor's processes may be somebody else's */
+		return NULL;
+	char *path = device ? mem_printf(e, "%s/%s-%s.qsnap-%s", t->vm->opts.state_dir, t->domain.uuid, p->disk->target,
+				      t->out->name)
+			    : mem_printf(e, "%s.qsnap-%s", top->path, t->out->name);
 
 	if (!path || lstat(path, &st))
 		return path;
@@ -132,6 +137,7 @@ static int freeze_state(struct take *t, struct error *e)
 /* A guest that had to wait for its images waits for nothing else. */
 static int start_at_last(struct take *t, struct error *e)
 {
+	take_let_go(t);
 	if (t->out->mode != VM_COLD || !t->extract_stopped)
 		return 0;
 	if (!t->opts->keep && trace_undo_kind(t->vm, TRACE_INTERNAL, e))
@@ -176,28 +182,21 @@ static void record(const struct take *t)
 		vm_note(t->vm, "the hypervisor does not list the snapshot: %s", e.msg);
 }
 
-/* A second time, where the first was not all: what is in the way may be gone, and a guest should not wait for the next command. */
-static int take_back(struct vm *vm, struct error *e)
-{
-	if (!trace_undo_all(vm, e))
-		return 0;
-	vm_note(vm, "%s; tried once more", e->msg);
-	return trace_undo_all(vm, e);
-}
-
 int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, struct error *e)
 {
 	struct vm_take mine = *opts;
 	struct take t = {.vm = vm, .opts = &mine, .out = out};
 	struct error later;
 
-	if (!mine.max_pause)
-		mine.max_pause = MAX_PAUSE_SECONDS;
+	if (mine.max_pause)
+		vm->opts.max_pause = mine.max_pause;
+	mine.max_pause = vm_max_pause(vm);
 	*out = (struct vm_taken){0};
 	int failed = begin(&t, e) || freeze_state(&t, e) || take_extract(&t, e) || start_at_last(&t, e) ||
 		     take_digests(&t, e) || take_manifest(&t, e) || keep_results(&t, e);
 
-	if (take_back(vm, failed ? &later : e)) {
+	take_let_go(&t);
+	if (trace_take_back(vm, failed ? &later : e)) {
 		if (failed)
 			vm_note(vm, "%s", later.msg);
 		failed = -1;

@@ -93,3 +93,27 @@ int trace_undo_kind(struct vm *vm, enum trace_kind kind, struct error *e)
 {
 	return undo_some(vm, kind, e);
 }
+
+/* What another try cannot change. */
+static bool is_final(enum err_code code)
+{
+	return code == ERR_CHANGED || code == ERR_LIMIT || code == ERR_UNSUPPORTED || code == ERR_DENIED ||
+	       code == ERR_CORRUPT || code == ERR_CANCELLED;
+}
+
+/* What is in the way may be gone, and a guest should not wait for the next command. */
+int trace_take_back(struct vm *vm, struct error *e)
+{
+	enum { RETRY_MS = 20000 };
+	uint64_t all = vm->opts.retry_ms ? vm->opts.retry_ms : RETRY_MS, waited = 0, ms = all / 200 + 1;
+	int failed;
+
+	while ((failed = trace_undo_all(vm, e)) && !is_final(e->code) && waited < all) {
+		if (!waited)
+			vm_note(vm, "%s; tried again", e->msg);
+		vm_sleep(vm, (unsigned)ms);
+		waited += ms;
+		ms = min_u64(2 * ms, all / 10 + 1);
+	}
+	return failed;
+}

@@ -30,6 +30,7 @@ static struct driver_disk look_at_disk(const struct world *w, const struct world
 		.transient = d->transient,
 		.encrypted = d->encrypted,
 		.busy = d->job != DRIVER_NO_JOB,
+		.defined = world_active(w) && !d->network ? strdup(d->defined.images[0].path) : NULL,
 		.copy_to = d->job == DRIVER_COPY ? strdup(d->copy_to) : NULL};
 
 	out.images = calloc(out.image_count, sizeof *out.images);
@@ -56,6 +57,7 @@ int scripted_look(struct driver *d, const char *domain, struct driver_domain *ou
 		.paused_by_user = w->paused_by_user,
 		.persistent = !w->transient,
 		.saved = w->saved,
+		.ended_well = w->ended_well && w->state == DRIVER_SHUT_OFF && !w->saved,
 		.agent = w->agent && world_active(w),
 		.snapshots = w->external_records,
 		.job = w->foreign_job ? strdup("migration") : NULL,
@@ -81,14 +83,18 @@ int scripted_internal_create(struct driver *d, const char *uuid, const char *con
 		return refused(S, "the machine is off", e);
 	world_instant(S->w);
 	for (unsigned i = 0; i < count; i++)
+		if (world_has_snapshot(scripted_disk(S, targets[i])->in_use.images[0].path, name))
+			return err_set(e, ERR_USAGE, "internal_create: snapshot '%s' already exists", name);
+	for (unsigned i = 0; i < count; i++)
 		if (world_snapshot(scripted_disk(S, targets[i])->in_use.images[0].path, name, true, e))
 			return -1;
 	return scripted_end(S, e);
 }
 
-int scripted_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, struct error *e)
+int scripted_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
+	struct error *e)
 {
-	(void)uuid;
+	(void)uuid, (void)id;
 	BEGIN("internal_delete");
 	if (!world_active(S->w))
 		return refused(S, "the machine is off", e);
@@ -127,7 +133,8 @@ int scripted_overlay(struct driver *d, const char *uuid, const struct driver_new
 
 		snprintf(image.path, sizeof image.path, "%s", files[i].path);
 		push(&disk->in_use, &image);
-		disk->defined = disk->in_use;
+		if (!S->w->late_definition)
+			disk->defined = disk->in_use;
 	}
 	return scripted_end(S, e);
 }
@@ -154,6 +161,8 @@ int scripted_copy(struct driver *d, const char *uuid, const struct driver_new_fi
 		return refused(S, "a copy of another kind", e);
 	if (begin_job(S, disk, DRIVER_COPY, e))
 		return -1;
+	if (flags & DRIVER_COPY_SYNC)
+		disk->polls = 0;
 	snprintf(disk->copy_to, sizeof disk->copy_to, "%s", to->path);
 	return scripted_end(S, e);
 }
@@ -196,33 +205,45 @@ static int pivot_to_base(struct scripted *s, struct world_disk *disk, struct err
 	return scripted_end(s, e);
 }
 
-int scripted_end_job(struct driver *d, const char *uuid, const char *target, bool pivot, struct error *e)
+int scripted_end_job(struct driver *d, const char *uuid, const char *target, enum driver_end how, struct error *e)
 {
 	struct world_disk *disk = scripted_disk(S, target);
+	bool breaks = disk->job == DRIVER_COPY && S->w->copies_break;
 
 	(void)uuid;
 	BEGIN("end_job");
-	if (pivot)
+	if (how == DRIVER_END_PIVOT)
 		return pivot_to_base(S, disk, e);
 	if (disk->job == DRIVER_NO_JOB)
 		return refused(S, "no job", e);
-	if (disk->job == DRIVER_COPY && !disk->polls && world_copy_top(disk, e))
+	if (disk->job == DRIVER_COPY && !disk->polls && !breaks && world_copy_top(disk, e))
 		return -1;
 	disk->job = DRIVER_NO_JOB;
+	if (breaks && how == DRIVER_END_WHOLE)
+		return refused(S, "the copy failed at its end", e);
 	return scripted_end(S, e);
 }
 
+/* The file below the one that is defined, or one above it. */
 int scripted_set_source(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e)
 {
 	struct world_disk *disk = scripted_disk(S, file->target);
+	struct world_image image = {.format = file->format};
 
 	(void)uuid;
 	BEGIN("set_source");
-	if (world_active(S->w) || disk->defined.count < 2 || strcmp(disk->defined.images[1].path, file->path) != 0 ||
-		disk->defined.images[1].format != file->format)
+	snprintf(image.path, sizeof image.path, "%s", file->path);
+	if (disk->defined.count > 1 && strcmp(disk->defined.images[1].path, file->path) == 0) {
+		if (disk->defined.images[1].format != file->format)
+			return refused(S, "another format", e);
+		pop(&disk->defined);
+	} else if (strstr(file->path, ".qsnap-s") && file->format == DRIVER_QCOW2) {
+		push(&disk->defined, &image);
+	} else {
 		return refused(S, "another source", e);
-	pop(&disk->defined);
-	disk->in_use = disk->defined;
+	}
+	if (!world_active(S->w))
+		disk->in_use = disk->defined;
 	return scripted_end(S, e);
 }
 

@@ -22,7 +22,8 @@ int scripted_begin(struct scripted *s, const char *op, struct error *e)
 	snprintf(w->last_op, sizeof w->last_op, "%s", op);
 	if (strcmp(op, "look") != 0)
 		world_tick(w);
-	if ((now && w->event == EVENT_FAIL) || (w->steps >= w->at && w->event == EVENT_LOST))
+	if ((now && w->event == EVENT_FAIL) ||
+		(w->event == EVENT_LOST && w->steps >= w->at && (!w->lost_steps || w->steps < w->at + w->lost_steps)))
 		return err_set(e, ERR_IO, "%s: planned failure", op);
 	if (now && w->event == EVENT_DIE)
 		_exit(DIED);

@@ -27,14 +27,15 @@ struct world_disk *scripted_disk(struct scripted *s, const char *target);
 int scripted_look(struct driver *d, const char *domain, struct driver_domain *out, struct error *e);
 int scripted_internal_create(struct driver *d, const char *uuid, const char *const *targets, unsigned count,
 	const char *name, struct error *e);
-int scripted_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, struct error *e);
+int scripted_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
+	struct error *e);
 int scripted_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
 	struct error *e);
 int scripted_copy(struct driver *d, const char *uuid, const struct driver_new_file *to, unsigned flags,
 	struct error *e);
 int scripted_commit(struct driver *d, const char *uuid, const char *target, const char *base, struct error *e);
 int scripted_job(struct driver *d, const char *uuid, const char *target, struct driver_job *out, struct error *e);
-int scripted_end_job(struct driver *d, const char *uuid, const char *target, bool pivot, struct error *e);
+int scripted_end_job(struct driver *d, const char *uuid, const char *target, enum driver_end how, struct error *e);
 int scripted_set_source(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e);
 int scripted_records(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count, struct error *e);
 int scripted_define_record(struct driver *d, const char *uuid, const char *name, int64_t created,

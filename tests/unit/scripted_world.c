@@ -215,6 +215,16 @@ int world_snapshot(const char *path, const char *name, bool make, struct error *
 	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
 }
 
+bool world_has_snapshot(const char *path, const char *name)
+{
+	const struct chain_opts opts = {.format = IMAGE_QCOW2, .no_backing = true, .lock = IO_LOCK_NONE};
+	AUTO_CHAIN struct chain *c = NULL;
+	struct error e;
+
+	must(chain_open(&c, path, &opts, &e), &e);
+	return qcow2_snapshot_find(c->layers[0].q, &(struct snapshot_query){.name = name}, &e) >= 0;
+}
+
 static int copy_extents(struct walk *walk, struct reader *r, struct edit *to, struct error *e)
 {
 	uint8_t bytes[CLUSTER];

@@ -56,10 +56,14 @@ struct world {
 	unsigned at, steps;
 	enum world_event event;
 	void (*hook)(struct world *w);
-	bool late_definition; /* what a pivot changes is in the definition only with the next step */
+	bool late_definition; /* what an overlay or a pivot changes is in the definition only with the next step */
 	bool no_freeze;       /* the agent says no */
+	bool ended_well;      /* if it is off */
+	bool copies_break;    /* the last writes of a copy fail when it is ended */
 	bool network_below;   /* backing files are told to be on the network */
-	unsigned ready_polls; /* of each job */
+	unsigned ready_polls; /* of each job; of a copy with synchronous writes none */
+	unsigned lost_steps;  /* EVENT_LOST is over after so many; 0: never */
+	unsigned retry_ms, patience_ms; /* of commands; 0: 1 ms, and as usual */
 	unsigned freezes, set_times;
 	uint64_t free_bytes; /* what statvfs tells of any file system that the disks are on; 0: what is so */
 	atomic_bool cancel;
@@ -84,6 +88,7 @@ bool world_active(const struct world *w);
 
 /* Our own engine as the hypervisor's. */
 int world_snapshot(const char *path, const char *name, bool make, struct error *e);
+bool world_has_snapshot(const char *path, const char *name);
 int world_copy_top(const struct world_disk *d, struct error *e);
 int world_overlay(const char *path, const struct world_image *below, struct error *e);
 int world_commit(const char *overlay, struct error *e);

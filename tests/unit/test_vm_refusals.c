@@ -189,6 +189,11 @@ static void freeze_fails(struct world *m, struct vm_take *t)
 	m->no_freeze = true;
 	t->quiesce = VM_QUIESCE_REQUIRED;
 }
+static void copies_break(struct world *m, struct vm_take *t)
+{
+	t->mode = VM_LIVE;
+	m->copies_break = true;
+}
 static void full(struct world *m, struct vm_take *t)
 {
 	(void)t;
@@ -233,6 +238,7 @@ static const struct {
 	{unknown_backing, ERR_UNSUPPORTED, "backing file"},
 	{no_agent, ERR_UNSUPPORTED, "agent"},
 	{freeze_fails, ERR_IO, "freeze"},
+	{copies_break, ERR_IO, "at its end"},
 	{full, ERR_LIMIT, "free"},
 	{full_for_copies, ERR_LIMIT, "free"},
 };

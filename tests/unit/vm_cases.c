@@ -84,6 +84,8 @@ int vm_run(struct world *w, const struct vm_take *t, unsigned *left, struct erro
 	struct vm_opts o = {.driver = scripted_driver_new(w),
 		.domain = "machine",
 		.state_dir = "state",
+		.retry_ms = w->retry_ms ? w->retry_ms : 1,
+		.patience_ms = w->patience_ms,
 		.voice.progress = &progress};
 	struct vm_taken taken;
 	struct vm *vm;

@@ -46,6 +46,7 @@ static void print_domain(const struct driver_domain *d)
 	json_bool(&j, "paused_by_user", d->paused_by_user);
 	json_bool(&j, "persistent", d->persistent);
 	json_bool(&j, "saved", d->saved);
+	json_bool(&j, "ended_well", d->ended_well);
 	json_bool(&j, "agent", d->agent);
 	json_bool(&j, "snapshots", d->snapshots);
 	json_string(&j, "job", d->job ? d->job : "");
@@ -137,7 +138,11 @@ static int jobs_step(struct driver *d, const char *step, const char *uuid, struc
 	if (!strcmp(step, "ready"))
 		return wait_ready(d, uuid, arg(a, 0), e);
 	if (!strcmp(step, "end_job"))
-		return d->ops->end_job(d, uuid, arg(a, 0), !strcmp(arg(a, 1), "pivot"), e);
+		return d->ops->end_job(d, uuid, arg(a, 0),
+			!strcmp(arg(a, 1), "pivot")   ? DRIVER_END_PIVOT
+			: !strcmp(arg(a, 1), "whole") ? DRIVER_END_WHOLE
+						      : DRIVER_END_ANYHOW,
+			e);
 	return err_set(e, ERR_USAGE, "no step '%s'", step);
 }
 
@@ -148,7 +153,7 @@ static int snapshot_step(struct driver *d, const char *step, const char *uuid, s
 	if (!strcmp(step, "internal_create"))
 		return d->ops->internal_create(d, uuid, disks, n, arg(a, 0), e);
 	if (!strcmp(step, "internal_delete"))
-		return d->ops->internal_delete(d, uuid, arg(a, 1), arg(a, 0), e);
+		return d->ops->internal_delete(d, uuid, arg(a, 1), arg(a, 0), a->count > 2 ? arg(a, 2) : NULL, e);
 	if (!strcmp(step, "define_record"))
 		return d->ops->define_record(d, uuid, arg(a, 0), 1700000000, disks, n, e);
 	if (!strcmp(step, "forget_record"))

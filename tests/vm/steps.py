@@ -10,7 +10,7 @@ import signal
 import subprocess
 
 import records
-from rig import RigError, TOP, end_process, run, wait_until
+from rig import RigError, TOP, end_process, read, run, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("BUILD", os.path.join(TOP, "build"))
@@ -25,7 +25,7 @@ def build_killer():
 
 
 def name_steps(lines):
-    """What each change of a journal is, in words: "begin", "put file", "drop file", "end"; "keep": results
+    """What each change of a journal is, in words: "begin", "put file", "know file", "drop file", "end"; "keep": results
     become the user's, all at once."""
     names, kinds = [], {}
     for line in lines:
@@ -33,6 +33,8 @@ def name_steps(lines):
         if "put" in entry:
             kinds[entry["put"]] = entry["kind"]
             names.append("put " + entry["kind"])
+        elif "know" in entry:
+            names.append("know " + kinds[entry["know"]])
         elif "drop" in entry:
             names.append("keep" if isinstance(entry["drop"], list) else "drop " + kinds[entry["drop"]])
         else:
@@ -170,6 +172,17 @@ class World:
 
     def journal(self):
         return [name for name in os.listdir(self.state_dir) if not name.endswith(".lock")]
+
+    def traces(self):
+        """Whether a journal has something to be taken back."""
+        there = set()
+        for name in self.journal():
+            for line in read(os.path.join(self.state_dir, name)).split("\n")[:-1]:
+                entry = json.loads(line)
+                dropped = entry.get("drop", [])
+                there |= {entry["put"]} if "put" in entry else set()
+                there -= set(dropped if isinstance(dropped, list) else [dropped])
+        return bool(there)
 
     @staticmethod
     def snapshots(disk):

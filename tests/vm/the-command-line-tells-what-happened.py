@@ -171,23 +171,24 @@ def failures(qsnap, guest, folder):
         assert "state folder /dev/null/state" in qsnap.run(*words, want=1)[1]
     with report.test("recover takes back what is left, and says so"):
         half = f"{folder}.half"
-        with open(half, "w", encoding="ascii"):
-            pass
+        with open(half, "w", encoding="ascii") as file:
+            which = os.stat(file.fileno())
         guest.virsh("suspend", guest.name)
-        qsnap.left(guest, {"kind": "file", "path": half}, {"kind": "paused"})
+        qsnap.left(guest, {"kind": "file", "path": half, "dev": which.st_dev, "ino": which.st_ino}, {"kind": "paused"})
         text = qsnap.run("recover")[0]
         assert f"{guest.name}: letting the guest run on" in text and f"{guest.name}: removing a file" in text, text
         assert guest.state() == "running" and not os.path.exists(half) and not os.path.exists(qsnap.file(guest, "journal"))
         assert qsnap.run("recover")[0] == "nothing is left to take back\n"
         assert qsnap.run("recover", guest.name, "-q") == ("", "")
     with report.test("4: what cannot be taken back is told by every command but the lists"):
-        os.mkdir(half)
-        qsnap.left(guest, {"kind": "file", "path": half})
+        with open(half, "w", encoding="ascii") as file:
+            which = os.stat(file.fileno())
+        qsnap.left(guest, {"kind": "internal", "target": "vda", "path": half, "name": "x", "dev": which.st_dev, "ino": which.st_ino + 1})
         for words in ("recover",), ("recover", guest.name), ("snapshot", guest.name), ("delete", guest.name, "x"):
             assert f"vm recover {guest.name}" in qsnap.run(*words, want=4)[1], words
         qsnap.run("list", guest.name)
-        os.rmdir(half)
-        qsnap.run("recover")
+        os.unlink(half)
+        os.unlink(qsnap.file(guest, "journal"))
 
 
 def waits_for_its_reader(process):

@@ -12,7 +12,7 @@ from report import Report, rig_for_test
 from rig import read, run, wait_until
 
 PROBE = os.path.join(os.environ.get("BUILD", "build"), "driver-probe")
-IO, NOT_FOUND, UNSUPPORTED, BUSY = 12, 13, 15, 18
+USAGE, IO, NOT_FOUND, UNSUPPORTED, BUSY = 11, 12, 13, 15, 18
 report = Report()
 
 
@@ -114,9 +114,10 @@ def internal(guest, probe):
     with report.test("an internal snapshot of a running guest is made and deleted"):
         probe.do("internal_create one vda")
         in_two(snapshots(top.path), ["one"])
-        assert "already exists" in probe.do("internal_create one vda", want=IO)
+        assert "already exists" in probe.do("internal_create one vda", want=USAGE)
         in_two(snapshots(top.path), ["one"])
-        probe.do("internal_delete one vda")
+        assert "does not exist" in probe.do("internal_delete one vda 77", want=NOT_FOUND)
+        probe.do("internal_delete one vda 1")
         in_two(snapshots(top.path), [])
         assert "does not exist" in probe.do("internal_delete one vda", want=NOT_FOUND)
     with report.test("an internal snapshot is of all disks or of none"):
@@ -161,7 +162,7 @@ def copies(rig, guest, probe):
         probe.do(f"copy vda={to[0]}", want=BUSY)
         probe.do("suspend")
         told = guest.last()
-        probe.do("end_job vda", "end_job vdb", "resume")
+        probe.do("end_job vda whole", "end_job vdb whole", "resume")
         records.check_disks(to, least=told, most=told + 1)
         in_two(probe.paths(), before)
         assert probe.look()["persistent"]
