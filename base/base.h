@@ -32,6 +32,7 @@ enum err_code {
 	ERR_CHANGED,     /* the source changed under the reader */
 	ERR_NO_MEMORY,
 	ERR_CANCELLED,
+	ERR_PASSING, /* of a service: it may work at the next try */
 };
 
 struct error {

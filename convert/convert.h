@@ -19,8 +19,11 @@ struct convert_source {
 struct convert_opts {
 	const struct convert_source *sources; /* read one after the other, as one disk */
 	unsigned source_count;
-	const char *target;         /* a path; "-": standard output (see stream_fd) */
-	int stream_fd;              /* used when target is "-" */
+	const char *target; /* a path; "-": a stream */
+	/* With target "-". It is told the length before its first byte, and is finished only when the source was proven to have
+	 * held still; not closed. NULL: stream_fd. */
+	struct io_stream *stream;
+	int stream_fd;
 	struct image_create create; /* format and options of the target; size is filled in from the sources */
 	bool compress;              /* -c */
 	/* -S: zero runs of at least this become holes; 0 = write everything; default 4096 */
@@ -58,7 +61,7 @@ struct convert_result {
 /* Fills the defaults of qemu-img's convert. */
 void convert_defaults(struct convert_opts *o);
 int convert_run(const struct convert_opts *o, struct convert_result *out, struct error *e);
-/* The digest of a file's bytes, in hex: what `hash` of a conversion gives, for one that should not wait for it (convert/hash.c). */
+/* The digest of a file's bytes, in hex: what `hash` of a conversion gives, for one that should not wait for it (convert/digest.c). */
 int convert_digest(const char *path, const char *algorithm, const struct progress *progress, char hex[129],
 	struct error *e);
 

@@ -322,17 +322,4 @@ int bitmaps_write(struct conversion *c, struct writer *writer, struct error *e);
  * as the target's. */
 int existing_qcow2(struct chain **out, const char *path, struct image_create *create, struct error *e);
 
-/* ---- digests (convert/hash.c) ---- */
-
-struct hash;
-int hash_known(const char *algorithm, struct error *e); /* 0 or ERR_USAGE */
-int hash_new(struct hash **out, const char *algorithm, struct error *e);
-int hash_update(struct hash *h, const void *bytes, size_t len, struct error *e);
-int hash_finish(struct hash *h, char hex[129], struct error *e);
-void hash_free(struct hash *h);
-int hash_io(struct io *io, uint64_t len, const char *algorithm, const struct progress *progress, char hex[129],
-	struct error *e);
-/* A stream that hashes what passes; borrows both. */
-int hash_stream_new(struct io_stream **out, struct io_stream *below, struct hash *h, struct error *e);
-
 #endif

@@ -6,7 +6,7 @@
 
 /* The header of a qcow2 stream comes first, so its contents must be known: from a dry run over metadata, or over the data
  * itself (--two-pass). */
-static int stream_qcow2(struct conversion *c, struct io *out, struct error *e)
+static int stream_qcow2(struct conversion *c, struct io_stream *stream, struct io *out, struct error *e)
 {
 	struct io *nowhere;
 	uint64_t total = c->plan.total;
@@ -34,7 +34,7 @@ static int stream_qcow2(struct conversion *c, struct io *out, struct error *e)
 	c->work.opts = c->opts;
 	c->plan.salvage = c->opts->salvage ? c->opts : NULL;
 	c->result->read_bytes = c->result->salvaged_errors = 0;
-	if (r < 0)
+	if (r < 0 || io_stream_expect(stream, c->result->target_bytes, e) < 0)
 		return -1;
 	struct qcow2_pass wet = {.file = out,
 		.header_first = header,
@@ -45,7 +45,7 @@ static int stream_qcow2(struct conversion *c, struct io *out, struct error *e)
 }
 
 /* Compressed sizes are known only afterwards: the image is made in an unnamed file and sent from there. */
-static int spool_qcow2(struct conversion *c, struct io *out, struct error *e)
+static int spool_qcow2(struct conversion *c, struct io_stream *stream, struct io *out, struct error *e)
 {
 	struct io *spool;
 	if (io_spool_new(&spool, c->opts->spool_dir, e) < 0)
@@ -54,9 +54,16 @@ static int spool_qcow2(struct conversion *c, struct io *out, struct error *e)
 	int r = pass_qcow2(c, &pass, e);
 	c->result->spool_bytes = c->result->target_bytes;
 	if (r == 0)
+		r = io_stream_expect(stream, c->result->target_bytes, e);
+	if (r == 0)
 		r = convert_copy(out, 0, spool, 0, c->result->target_bytes, e);
 	io_close(spool);
 	return r;
+}
+
+static int stream_raw(struct conversion *c, struct io_stream *stream, struct io *out, struct error *e)
+{
+	return io_stream_expect(stream, c->plan.total, e) < 0 ? -1 : pass_raw(c, out, true, e);
 }
 
 static int stream_passes(struct conversion *c, struct io_stream *stream, struct error *e)
@@ -66,9 +73,9 @@ static int stream_passes(struct conversion *c, struct io_stream *stream, struct 
 		return -1;
 	c->new_file = true;
 	c->plan.clone = false;
-	int r = c->create.format == IMAGE_RAW             ? pass_raw(c, out, true, e)
-		: c->opts->compress && !c->opts->two_pass ? spool_qcow2(c, out, e)
-							  : stream_qcow2(c, out, e);
+	int r = c->create.format == IMAGE_RAW             ? stream_raw(c, stream, out, e)
+		: c->opts->compress && !c->opts->two_pass ? spool_qcow2(c, stream, out, e)
+							  : stream_qcow2(c, stream, out, e);
 	c->result->target_bytes = stream->pos;
 	return r;
 }
@@ -82,17 +89,20 @@ int convert_to_stream(struct conversion *c, struct error *e)
 		return err_set(e, ERR_USAGE, "a stream takes no preallocation and no data file");
 	if (o->keep_snapshots || o->bitmaps)
 		return err_set(e, ERR_USAGE, "a stream takes neither snapshots nor bitmaps");
-	int r = io_stream_fd(&pipe, o->stream_fd, "standard output", e);
+	int r = o->stream ? 0 : io_stream_fd(&pipe, o->stream_fd, "standard output", e);
+	struct io_stream *to = o->stream ? o->stream : pipe;
 	if (r == 0 && o->progress)
-		pipe->cancel = o->progress->cancel;
-	if (r == 0 && o->hash)
-		r = hash_new(&hash, o->hash, e) < 0 ? -1 : hash_stream_new(&hashed, pipe, hash, e);
+		to->cancel = o->progress->cancel;
+	if (r == 0 && o->hash) {
+		r = hash_new(&hash, o->hash, e) < 0 ? -1 : hash_stream_new(&hashed, to, hash, e);
+		to = hashed;
+	}
 	if (r == 0)
-		r = stream_passes(c, hashed ? hashed : pipe, e);
+		r = stream_passes(c, to, e);
 	if (r == 0)
 		r = convert_verify(c, e);
 	if (r == 0)
-		r = io_stream_finish(hashed ? hashed : pipe, e);
+		r = io_stream_finish(to, e);
 	if (r == 0 && hash)
 		r = hash_finish(hash, c->result->digest, e);
 	io_stream_close(hashed);

@@ -167,7 +167,8 @@ int io_null_new(struct io **out, struct error *e);
 struct io_stream;
 struct io_stream_ops {
 	int (*append)(struct io_stream *s, const void *buf, size_t len, struct error *e); /* buf NULL: len zero bytes */
-	int (*finish)(struct io_stream *s, struct error *e); /* flushes; no append after it */
+	int (*finish)(struct io_stream *s, struct error *e);               /* flushes; no append after it */
+	int (*expect)(struct io_stream *s, uint64_t len, struct error *e); /* NULL: it need not know */
 	void (*close)(struct io_stream *s);
 };
 struct io_stream {
@@ -178,6 +179,8 @@ struct io_stream {
 		*cancel; /* may be set by a signal while an append waits for its reader: ERR_CANCELLED; may be NULL */
 };
 
+/* That `len` bytes will come in all. Before the first append, by writers who know. */
+int io_stream_expect(struct io_stream *s, uint64_t len, struct error *e);
 int io_stream_append(struct io_stream *s, const void *buf, size_t len, struct error *e);
 int io_stream_finish(struct io_stream *s, struct error *e);
 void io_stream_close(struct io_stream *s);
@@ -186,6 +189,19 @@ int io_stream_fd(struct io_stream **out, int fd, const char *name, struct error 
 /* A write-only io over a stream: writes must come in ascending order, gaps become zeros; write before `pos` is an error.
  * io_truncate upwards appends zeros. Closing it does not close the stream. */
 int io_from_stream(struct io **out, struct io_stream *s, struct error *e);
+
+/* ---- digests (io/hash.c) ---- */
+
+struct hash;
+int hash_known(const char *algorithm, struct error *e); /* 0 or ERR_USAGE */
+int hash_new(struct hash **out, const char *algorithm, struct error *e);
+int hash_update(struct hash *h, const void *bytes, size_t len, struct error *e); /* bytes NULL: zeros */
+int hash_finish(struct hash *h, char hex[129], struct error *e);
+void hash_free(struct hash *h);
+int hash_io(struct io *io, uint64_t len, const char *algorithm, const struct progress *progress, char hex[129],
+	struct error *e);
+/* A stream that hashes what passes; borrows both. */
+int hash_stream_new(struct io_stream **out, struct io_stream *below, struct hash *h, struct error *e);
 
 /* ---- the target of a conversion (io/target.c) ---- */
 

@@ -14,6 +14,11 @@ struct fd_stream {
 	int fd;
 };
 
+int io_stream_expect(struct io_stream *s, uint64_t len, struct error *e)
+{
+	return s->ops->expect ? s->ops->expect(s, len, e) : 0;
+}
+
 int io_stream_append(struct io_stream *s, const void *buf, size_t len, struct error *e)
 {
 	uint64_t end;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The digest of a target's bytes (--hash), by libcrypto: of a stream while it passes, of a file when it is complete. The first
- * cluster of a qcow2 file, which a digest begins with, is the last to be known.
+ * Digests of bytes, by libcrypto: of a stream while it passes, of a file when it is complete. The first cluster
+ * of a qcow2 file, which a digest begins with, is the last to be known.
  */
 #include <openssl/evp.h>
 
-#include "convert/internal.h"
+#include "io/io.h"
 
 struct hash {
 	EVP_MD_CTX *ctx;
@@ -41,8 +41,12 @@ int hash_new(struct hash **out, const char *algorithm, struct error *e)
 
 int hash_update(struct hash *h, const void *bytes, size_t len, struct error *e)
 {
-	if (EVP_DigestUpdate(h->ctx, bytes, len) != 1)
-		return err_set(e, ERR_IO, "hashing failed");
+	static const uint8_t zeros[64 << 10];
+	for (size_t n; len; len -= n) {
+		n = bytes ? len : min_u64(len, sizeof zeros);
+		if (EVP_DigestUpdate(h->ctx, bytes ? bytes : zeros, n) != 1)
+			return err_set(e, ERR_IO, "hashing failed");
+	}
 	return 0;
 }
 
@@ -87,36 +91,16 @@ int hash_io(struct io *io, uint64_t len, const char *algorithm, const struct pro
 	return r;
 }
 
-int convert_digest(const char *path, const char *algorithm, const struct progress *progress, char hex[129],
-	struct error *e)
-{
-	AUTO_IO struct io *file = NULL;
-	if (io_file_open(&file, path, 0, e) < 0)
-		return -1;
-	return hash_io(file, file->size, algorithm, progress, hex, e) < 0 ? err_prefix(e, "%s", path) : 0;
-}
-
 struct hash_stream {
 	struct io_stream base;
 	struct io_stream *below;
 	struct hash *hash;
 };
 
-static int hash_zeros(struct hash *h, size_t len, struct error *e)
-{
-	static const uint8_t zeros[64 << 10];
-	for (size_t n; len; len -= n) {
-		n = min_u64(len, sizeof zeros);
-		if (hash_update(h, zeros, n, e) < 0)
-			return -1;
-	}
-	return 0;
-}
-
 static int hash_append(struct io_stream *base, const void *buf, size_t len, struct error *e)
 {
 	struct hash_stream *s = (struct hash_stream *)base;
-	if ((buf ? hash_update(s->hash, buf, len, e) : hash_zeros(s->hash, len, e)) < 0)
+	if (hash_update(s->hash, buf, len, e) < 0)
 		return -1;
 	return io_stream_append(s->below, buf, len, e);
 }
@@ -124,6 +108,11 @@ static int hash_append(struct io_stream *base, const void *buf, size_t len, stru
 static int hash_stream_finish(struct io_stream *base, struct error *e)
 {
 	return io_stream_finish(((struct hash_stream *)base)->below, e);
+}
+
+static int hash_stream_expect(struct io_stream *base, uint64_t len, struct error *e)
+{
+	return io_stream_expect(((struct hash_stream *)base)->below, len, e);
 }
 
 static void hash_stream_close(struct io_stream *base)
@@ -134,14 +123,15 @@ static void hash_stream_close(struct io_stream *base)
 
 int hash_stream_new(struct io_stream **out, struct io_stream *below, struct hash *h, struct error *e)
 {
-	static const struct io_stream_ops ops = {hash_append, hash_stream_finish, hash_stream_close};
-	struct hash_stream *s = mem_calloc(1, sizeof *s, "stream", e);
-	if (!s)
+	static const struct io_stream_ops ops = {.append = hash_append,
+		.finish = hash_stream_finish,
+		.expect = hash_stream_expect,
+		.close = hash_stream_close};
+	AUTO_FREE struct hash_stream *s = mem_calloc(1, sizeof *s, "stream", e);
+	char *name = s ? mem_strdup(below->name, e) : NULL;
+	if (!name)
 		return -1;
-	s->base.ops = &ops;
-	s->base.name = mem_strdup(below->name, e);
-	s->below = below;
-	s->hash = h;
-	*out = &s->base;
-	return s->base.name ? 0 : (hash_stream_close(&s->base), -1);
+	*s = (struct hash_stream){.base = {.ops = &ops, .name = name}, .below = below, .hash = h};
+	*out = &STEAL(s)->base;
+	return 0;
 }
