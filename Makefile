@@ -18,6 +18,9 @@ UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 VM_OBJ = $(VM_SRC:%.c=$(B)/%.o)
+# The image service: the same.
+STORE_SRC = $(sort $(if $(call on,$(HAVE_CURL)),$(wildcard store/*.c),store/store.c))
+STORE_OBJ = $(STORE_SRC:%.c=$(B)/%.o)
 UNIT_OBJ := $(UNIT_SRC:%.c=$(B)/%.o)
 
 # Libraries that must be there; a goal that builds nothing does not ask for them.
@@ -35,13 +38,16 @@ HAVE_LIBDEFLATE ?= $(call have,libdeflate)
 HAVE_ISAL ?= $(call have,libisal)
 HAVE_SECCOMP ?= $(call have,libseccomp)
 HAVE_LIBVIRT ?= $(call have,libvirt libvirt-qemu libxml-2.0)
+HAVE_CURL ?= $(call have,libcurl yaml-0.1)
 DEFS_ALL := $(if $(call on,$(HAVE_LIBDEFLATE)),-DHAVE_LIBDEFLATE) $(if $(call on,$(HAVE_ISAL)),-DHAVE_ISAL) \
-	$(if $(call on,$(HAVE_SECCOMP)),-DHAVE_SECCOMP) $(if $(call on,$(HAVE_LIBVIRT)),-DHAVE_LIBVIRT)
+	$(if $(call on,$(HAVE_SECCOMP)),-DHAVE_SECCOMP) $(if $(call on,$(HAVE_LIBVIRT)),-DHAVE_LIBVIRT) \
+	$(if $(call on,$(HAVE_CURL)),-DHAVE_CURL)
 LIBS := $(if $(call on,$(HAVE_LIBDEFLATE)),-ldeflate) $(if $(call on,$(HAVE_ISAL)),-lisal) \
 	$(if $(call on,$(HAVE_SECCOMP)),-lseccomp) -lzstd -lz -lcrypto -ljansson
 VM_LIBS := $(if $(call on,$(HAVE_LIBVIRT)),-lvirt-qemu -lvirt -lxml2)
+STORE_LIBS := $(if $(call on,$(HAVE_CURL)),-lcurl -lyaml)
 # What loads many libraries is loaded itself only when it is asked for (base/module.c).
-MODULES := $(if $(call on,$(HAVE_LIBVIRT)),$(B)/qsnap-libvirt.so)
+MODULES := $(strip $(if $(call on,$(HAVE_LIBVIRT)),$(B)/qsnap-libvirt.so) $(if $(call on,$(HAVE_CURL)),$(B)/qsnap-glance.so))
 XML_FLAGS := $(shell pkg-config --cflags libxml-2.0 2>/dev/null)
 $(B)/driver/libvirt_%.o $(B)/tests/unit/test_libvirt.o: private CPPFLAGS += $(XML_FLAGS)
 
@@ -58,14 +64,14 @@ all: $(if $(CLI_SRC),$(B)/qsnap) $(MODULES) $(B)/libqsnap.so $(B)/libqsnap.a ## 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 	@echo 'Variables: B=FOLDER (build), SAN=address,undefined|thread, CC=clang, PREFIX, DESTDIR, CI=1 (warnings are errors),'
-	@echo '           HAVE_LIBDEFLATE=0, HAVE_ISAL=0, HAVE_SECCOMP=0, HAVE_LIBVIRT=0 (leave a library out)'
+	@echo '           HAVE_LIBDEFLATE=0, HAVE_ISAL=0, HAVE_SECCOMP=0, HAVE_LIBVIRT=0, HAVE_CURL=0 (leave a library out)'
 
 # What was compiled with other flags, or linked from other files, is made again.
 stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(1))' > $@
 $(B)/flags.stamp: FORCE
 	$(call stamp,$(CC) $(CFLAGS_ALL))
 $(B)/objects.stamp: FORCE
-	$(call stamp,$(LDFLAGS_ALL) $(LIBS) $(LIB_SRC) $(VM_SRC) $(CLI_SRC) $(UNIT_SRC))
+	$(call stamp,$(LDFLAGS_ALL) $(LIBS) $(LIB_SRC) $(VM_SRC) $(STORE_SRC) $(CLI_SRC) $(UNIT_SRC))
 FORCE:
 
 $(B)/%.o: %.c $(B)/flags.stamp
@@ -73,8 +79,8 @@ $(B)/%.o: %.c $(B)/flags.stamp
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 # Everything, for the program and the tests; what others link against has only the names that begin with qsnap_.
-$(B)/internal.a: $(LIB_OBJ) $(VM_OBJ) $(B)/objects.stamp
-	rm -f $@ && ar rcs $@ $(LIB_OBJ) $(VM_OBJ)
+$(B)/internal.a: $(LIB_OBJ) $(VM_OBJ) $(STORE_OBJ) $(B)/objects.stamp
+	rm -f $@ && ar rcs $@ $(LIB_OBJ) $(VM_OBJ) $(STORE_OBJ)
 
 $(B)/libqsnap.a: $(LIB_OBJ) $(B)/objects.stamp
 	ld -r -o $(B)/libqsnap.o $(LIB_OBJ)
@@ -90,6 +96,10 @@ $(B)/qsnap: $(CLI_OBJ) $(B)/internal.a $(B)/objects.stamp
 $(B)/qsnap-libvirt.so: $(filter $(B)/driver/libvirt_%,$(VM_OBJ)) $(B)/internal.a $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) -shared -Wl,--exclude-libs,ALL -o $@ $(filter $(B)/driver/libvirt_%,$(VM_OBJ)) $(B)/internal.a $(VM_LIBS) $(LIBS)
 
+STORE_MODULE_OBJ = $(filter-out $(B)/store/store.o,$(STORE_OBJ))
+$(B)/qsnap-glance.so: $(STORE_MODULE_OBJ) $(B)/internal.a $(B)/objects.stamp
+	$(CC) $(LDFLAGS_ALL) -shared -Wl,--exclude-libs,ALL -o $@ $(STORE_MODULE_OBJ) $(B)/internal.a $(STORE_LIBS) $(LIBS)
+
 # Unit tests: each tests/unit/test_NAME.c has `Suite *suite_NAME(void)`; the list is made from the file names.
 UNIT_NAMES := $(patsubst tests/unit/test_%.c,%,$(filter tests/unit/test_%.c,$(UNIT_SRC)))
 $(B)/unit_list.h: $(UNIT_SRC)
@@ -100,7 +110,7 @@ $(B)/tests/unit/%.o: private CPPFLAGS += -I$(B)
 # tests/unit/alloc_fault.c, journal_fault.c and scripted_world.c stand before these.
 UNIT_WRAPPED := mem_calloc mem_alloc_pages realloc pwrite64 fdatasync statvfs64
 $(B)/unit: $(MODULES) $(UNIT_OBJ) $(B)/internal.a $(B)/objects.stamp
-	$(CC) $(LDFLAGS_ALL) $(UNIT_WRAPPED:%=-Wl,--wrap=%) -o $@ $(UNIT_OBJ) $(B)/internal.a $(VM_LIBS) $(LIBS) $$(pkg-config --libs check)
+	$(CC) $(LDFLAGS_ALL) $(UNIT_WRAPPED:%=-Wl,--wrap=%) -o $@ $(UNIT_OBJ) $(B)/internal.a $(VM_LIBS) $(STORE_LIBS) $(LIBS) $$(pkg-config --libs check)
 unit: $(B)/unit ## build and run the unit tests
 	$(B)/unit
 
@@ -194,4 +204,4 @@ uninstall: ## remove what install put there
 clean: ## remove the build folder
 	rm -rf $(B)
 
--include $(LIB_OBJ:.o=.d) $(VM_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d) $(B)/tests/vm/driver_probe.d
+-include $(LIB_OBJ:.o=.d) $(VM_OBJ:.o=.d) $(STORE_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_OBJ:.o=.d) $(FUZZ_OBJ:.o=.d) $(B)/tests/vm/driver_probe.d

@@ -51,8 +51,8 @@ struct cli_command {
 	bool own_name;    /* not there when called as qemu-img */
 };
 extern const struct cli_command cli_amend, cli_bitmap, cli_check, cli_commit, cli_compare, cli_completion, cli_convert,
-	cli_create, cli_dd, cli_diff, cli_info, cli_io, cli_map, cli_measure, cli_rebase, cli_resize, cli_snapshot,
-	cli_trim, cli_vm;
+	cli_create, cli_dd, cli_diff, cli_download, cli_images, cli_info, cli_io, cli_map, cli_measure, cli_rebase,
+	cli_resize, cli_snapshot, cli_trim, cli_upload, cli_vm;
 extern const struct cli_command cli_program;
 
 struct cli_limits { /* of --untrusted; options set them */
@@ -248,6 +248,11 @@ int cli_option_list_check_amend(const struct cli_option_list *l, struct error *e
 /* "Formatting 'F', fmt=qcow2 cluster_size=..." as create prints it. */
 void cli_print_formatting(const char *name, const struct image_create *create, const struct cli_option_list *l,
 	FILE *out);
+
+/* --format (NULL: qcow2) and --compress (zlib or zstd, a level behind a colon; NULL: none), as options of *create, whose strings stay
+ * owned by the list (cli/image_format.c). */
+int cli_image_format(const char *format_name, const char *compress, struct cli_option_list *list,
+	struct image_create *create, struct error *e);
 
 /* ---- events for programs (cli/event.c) ---- */
 

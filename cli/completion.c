@@ -15,6 +15,8 @@ static const struct {
 	{"OFMT", "human json"},
 	{"MODE", "auto cold live instant"},
 	{"VIA", "internal overlay"},
+	{"WAY", "put import"},
+	{"VISIBILITY", "private shared community public"},
 };
 
 static void print_names(const struct cli_option *r, const char **space)

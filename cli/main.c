@@ -21,6 +21,8 @@ static const struct cli_command *const verbs[] = {
 	&cli_create,
 	&cli_dd,
 	&cli_diff,
+	&cli_download,
+	&cli_images,
 	&cli_info,
 	&cli_io,
 	&cli_map,
@@ -29,6 +31,7 @@ static const struct cli_command *const verbs[] = {
 	&cli_resize,
 	&cli_snapshot,
 	&cli_trim,
+	&cli_upload,
 	&cli_vm,
 	NULL,
 };

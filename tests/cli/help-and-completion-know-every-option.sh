@@ -11,7 +11,7 @@ cp out help
 commands_of() { sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p'; }
 commands=$(commands_of <help)
 same "--help lists the commands" "$(tr '\n' ' ' <<<"$commands")" \
-	"amend bitmap check commit compare completion convert create dd diff info io map measure rebase resize snapshot trim vm "
+	"amend bitmap check commit compare completion convert create dd diff download images info io map measure rebase resize snapshot trim upload vm "
 "$QSNAP" completion bash >script || bad "completion bash succeeds" "status $?"
 ok "the completion script is bash" bash -n script
 
