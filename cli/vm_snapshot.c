@@ -3,7 +3,7 @@
  * `vm snapshot`: all disks of a machine at one instant, as images that stand alone or as internal snapshots that stay. Parses
  * and checks; the work is vm_take's.
  */
-#include "cli/vm.h"
+#include "cli/vm_glance.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -21,6 +21,8 @@ enum {
 	OPT_EXTRACT,
 	OPT_SYNCHRONOUS,
 	OPT_THREADS,
+	OPT_CLOUD,
+	OPT_INSECURE,
 };
 
 static const char *const modes[] =
@@ -30,6 +32,7 @@ static const char *const vias[] = {[VM_VIA_ANY] = "any", [VM_VIA_INTERNAL] = "in
 struct snapshot_args {
 	struct cli_vm vm;
 	struct vm_take take;
+	struct vm_glance glance;
 	struct cli_option_list list; /* what --compress means to the format */
 	const char *domain, *format, *compress;
 	char *disks;          /* of --disks, cut at its commas */
@@ -130,6 +133,12 @@ static void parse_where(struct snapshot_args *a, int id, const char *arg)
 	case OPT_THREADS:
 		a->take.threads = cli_parse_number(a->vm.cli, "number of threads", arg, 0, 1024);
 		break;
+	case OPT_CLOUD:
+		a->glance.opts.cloud = arg;
+		break;
+	case OPT_INSECURE:
+		a->glance.opts.insecure = true;
+		break;
 	}
 }
 
@@ -172,40 +181,11 @@ static void check(const struct snapshot_args *a)
 		cli_usage_error(c, "Without --to there is nothing that would stay: say where the images go");
 	if (!t->to && (a->format || a->compress))
 		cli_usage_error(c, "--format and --compress are for the images of --to");
+	if (!vm_glance_wanted(t->to) && (a->glance.opts.cloud || a->glance.opts.insecure))
+		cli_usage_error(c, "--os-cloud and --insecure are for --to glance:");
 	if (t->to && !*t->to)
 		cli_usage_error(c, "--to needs the name of a folder or a file");
 	check_name(a);
-}
-
-/* zlib|zstd[:LEVEL] as -o of convert has it: the same names, levels and limits. */
-static int add_compression(struct snapshot_args *a, struct error *e)
-{
-	const char *level = strchr(a->compress, ':');
-	int len = level ? (int)(level - a->compress) : (int)strlen(a->compress);
-	AUTO_FREE char *options = mem_printf(e, "compression_type=%.*s%s%s", len, a->compress,
-		level ? ",compression_level=" : "", level ? level + 1 : "");
-
-	if (len != 4 || (strncmp(a->compress, "zlib", 4) != 0 && strncmp(a->compress, "zstd", 4) != 0))
-		return err_set(e, ERR_USAGE, "no such compression");
-	a->take.compress = true;
-	return options ? cli_option_list_add(&a->list, options, e) : -1;
-}
-
-static int set_format(struct snapshot_args *a, struct error *e)
-{
-	enum image_format format;
-
-	if (image_format_parse(a->format ? a->format : "qcow2", &format, e) < 0)
-		return -1;
-	if (a->compress && format != IMAGE_QCOW2)
-		return err_set(e, ERR_USAGE, "--compress is for --format qcow2");
-	image_create_defaults(&a->take.create, format);
-	if (a->compress && (strchr(a->compress, ',') || add_compression(a, e) < 0))
-		return err_set(e, ERR_USAGE, "--compress expects zlib or zstd, and a level after a colon: not '%s'",
-			a->compress);
-	if (cli_option_list_apply(&a->list, &a->take.create, NULL, e) < 0)
-		return -1;
-	return image_create_check(&a->take.create, e);
 }
 
 static void parse(struct snapshot_args *a, int argc, char **argv)
@@ -226,8 +206,9 @@ static void parse(struct snapshot_args *a, int argc, char **argv)
 	a->domain = argv[optind];
 	a->take.name = argv[optind + 1];
 	check(a);
-	if (set_format(a, &e) < 0)
+	if (cli_image_format(a->format, a->compress, &a->list, &a->take.create, &e) < 0)
 		cli_usage_error(c, "%s", e.msg);
+	a->take.compress = a->compress != NULL;
 	a->take.keep |= !a->take.to;
 }
 
@@ -254,8 +235,10 @@ static void print_human(const struct snapshot_args *a, const struct driver_domai
 	}
 }
 
-static void print_json_disk(struct json *j, const struct snapshot_args *a, const struct vm_taken_disk *d)
+static void print_json_disk(struct json *j, const struct snapshot_args *a, const struct vm_taken *t, unsigned disk)
 {
+	const struct vm_taken_disk *d = &t->disks[disk];
+
 	json_object_begin(j, NULL);
 	json_string(j, "target", d->target);
 	json_uint(j, "virtual-size", d->size);
@@ -267,6 +250,8 @@ static void print_json_disk(struct json *j, const struct snapshot_args *a, const
 	}
 	if (d->digest[0])
 		json_string(j, "sha256", d->digest);
+	if (vm_glance_image(&a->glance, disk))
+		cli_store_json(j, "image", vm_glance_image(&a->glance, disk));
 	json_object_end(j);
 }
 
@@ -288,10 +273,23 @@ static void print_json(const struct snapshot_args *a, const struct driver_domain
 	json_uint(&j, "pause-ns", t->pause_ns);
 	json_array_begin(&j, "disks");
 	for (unsigned i = 0; i < t->disk_count; i++)
-		print_json_disk(&j, a, &t->disks[i]);
+		print_json_disk(&j, a, t, i);
 	json_array_end(&j);
 	json_object_end(&j);
 	putchar('\n');
+}
+
+/* The image service's own way to be a stream; opened before a guest is touched. */
+static int begin_glance(struct snapshot_args *a, struct error *e)
+{
+	if (!vm_glance_wanted(a->take.to))
+		return 0;
+	a->glance.vm = &a->vm;
+	a->glance.to = a->take.to;
+	a->glance.format = image_format_name(a->take.create.format);
+	a->take.to = "-";
+	a->take.sink = &a->glance.sink;
+	return vm_glance_begin(&a->glance, e);
 }
 
 static int take(struct snapshot_args *a, struct error *e)
@@ -300,7 +298,7 @@ static int take(struct snapshot_args *a, struct error *e)
 
 	if (a->take.to && strcmp(a->take.to, "-") == 0 && cli_take_stdout(&a->take.stream_fd, e) < 0)
 		return -1;
-	if (cli_vm_begin(&a->vm, e) < 0 || cli_vm_open(&a->vm, a->domain, false, e) < 0 ||
+	if (cli_vm_begin(&a->vm, e) < 0 || begin_glance(a, e) < 0 || cli_vm_open(&a->vm, a->domain, false, e) < 0 ||
 		vm_take(a->vm.vm, &a->take, &taken, e) < 0)
 		return -1;
 	cli_progress_break(&a->vm.progress);
@@ -320,8 +318,11 @@ static int snapshot_run(struct cli *c, int argc, char **argv)
 	vm_take_defaults(&a.take);
 	a.take.threads = pool_cpu_count();
 	a.take.stream_fd = -1;
+	a.glance.opts =
+		(struct store_opts){.timeout_seconds = CLI_STORE_TIMEOUT_SECONDS, .retries = CLI_STORE_RETRIES_DEFAULT};
 	parse(&a, argc, argv);
 	int failed = take(&a, &e);
+	vm_glance_end(&a.glance, !failed);
 	if (a.take.stream_fd >= 0 && close(a.take.stream_fd) < 0 && !failed)
 		failed = err_sys(&e, errno, "standard output");
 	const int status = cli_vm_end(&a.vm, cli_vm_close(&a.vm, failed, &e));
@@ -339,7 +340,13 @@ static const struct cli_option snapshot_options[] = {
 	{OPT_DISKS, "disks", "LIST", "targets of the disks, vda,vdb (default: every writable local disk)"},
 	{OPT_QUIESCE, "quiesce", "[required]",
 		"freeze the guest's file systems for the instant; =required: fail when that fails"},
-	{OPT_TO, "to", "WHERE", "folder for one image a disk, or a file or - for one disk's (default: --keep)"},
+	{OPT_TO, "to", "WHERE",
+		"folder for one image a disk, a file or - for one disk's, or glance:[NAME] for OpenStack's image "
+		"service "
+		"(default: --keep)"},
+	{OPT_CLOUD, "os-cloud", "NAME",
+		"with glance: cloud of clouds.yaml (default: OS_CLOUD, or the variables OS_...)"},
+	{OPT_INSECURE, "insecure", NULL, "with glance: do not verify the service's certificate"},
 	{OPT_FORMAT, "format", "FMT", "format of the images: qcow2 (default) or raw"},
 	{OPT_COMPRESS, "compress", "HOW", "compress the images: zlib or zstd, with a level after a colon"},
 	{OPT_KEEP, "keep", NULL, "the internal snapshots stay in the disks"},

@@ -64,7 +64,7 @@ int take_targets(struct take *t, struct error *e)
 
 	if (!to)
 		return 0;
-	if (t->part_count > 1 && strcmp(to, "-") == 0)
+	if (t->part_count > 1 && strcmp(to, "-") == 0 && !t->opts->sink)
 		return err_set(e, ERR_USAGE, "%u disks cannot go to one stream", t->part_count);
 	if (take_to_folder(t) && !stat(to, &st) && !S_ISDIR(st.st_mode))
 		return err_set(e, ERR_USAGE, "%s is a file, and %u disk%s must go to a folder", to, t->part_count,
@@ -90,6 +90,35 @@ int take_folder(struct take *t, struct error *e)
 	return t->folder_made || errno == EEXIST ? 0 : err_sys(e, errno, "%s", t->opts->to);
 }
 
+/* The disk's size is told to whoever gives the stream, before the image is made. */
+static int look_at_size(const struct convert_opts *o, uint64_t *size, struct error *e)
+{
+	AUTO_CHAIN struct chain *chain = NULL;
+
+	if (chain_open(&chain, o->sources[0].name, &o->sources[0].open, e))
+		return -1;
+	*size = chain->size;
+	return 0;
+}
+
+static int run(struct take *t, struct convert_opts *o, struct vm_taken_disk *out, struct convert_result *result,
+	struct error *e)
+{
+	const struct vm_sink *s = t->opts->sink;
+	const unsigned disk = (unsigned)(out - t->out->disks);
+
+	if (!s)
+		return convert_run(o, result, e);
+	if (look_at_size(o, &out->size, e))
+		return -1;
+	do {
+		if (!s->begin(s->ctx, &t->domain, t->out, disk, &o->stream, e) && !convert_run(o, result, e) &&
+			!s->end(s->ctx, disk, result->virtual_size, &out->path, e))
+			return 0;
+	} while (s->again(s->ctx, disk, e));
+	return -1;
+}
+
 static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, struct error *e)
 {
 	struct convert_opts o;
@@ -108,7 +137,7 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 	o.compress = t->opts->compress;
 	o.threads = t->opts->threads;
 	o.target = out->path ? out->path : "-";
-	o.hash = out->path ? NULL : "sha256";
+	o.hash = out->path || t->opts->sink ? NULL : "sha256";
 	o.stream_fd = t->opts->stream_fd;
 	space_watch_begin(&watch, t);
 	/* A stream waits for its reader, and must hear of a cancel meanwhile. */
@@ -121,7 +150,7 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 		return err_set(e, ERR_CANCELLED, "cancelled");
 	if (take_space_left(t, e))
 		return -1;
-	if (convert_run(&o, &result, e)) {
+	if (run(t, &o, out, &result, e)) {
 		if (watch.why.code)
 			*e = watch.why;
 		else if (p->snapshot && e->code == ERR_NOT_FOUND && !e->sys_errno) /* it was there */
@@ -155,7 +184,7 @@ int take_digests(struct take *t, struct error *e)
 		struct vm_taken_disk *d = &t->out->disks[i];
 		struct space_watch watch;
 
-		if (!d->path)
+		if (!d->path || t->opts->sink)
 			continue;
 		vm_step(t->vm, "digest", d->target);
 		space_watch_begin(&watch, t);

@@ -75,6 +75,19 @@ enum vm_mode { VM_AUTO, VM_COLD, VM_LIVE, VM_INSTANT };
 enum vm_via { VM_VIA_ANY, VM_VIA_INTERNAL, VM_VIA_OVERLAY };
 enum vm_quiesce { VM_QUIESCE_NO, VM_QUIESCE_TRY, VM_QUIESCE_REQUIRED };
 
+struct vm_taken;
+/* Where images go that become no files: to a stream for each disk, one disk after the other. */
+struct vm_sink {
+	void *ctx;
+	/* What `t` tells of the snapshot and the disk's size and target is known by now. *out is borrowed until `end` or `again`. */
+	int (*begin)(void *ctx, const struct driver_domain *domain, const struct vm_taken *t, unsigned disk,
+		struct io_stream **out, struct error *e);
+	/* After the stream's finish. *path: what the image is called there, for vm_taken_disk. */
+	int (*end)(void *ctx, unsigned disk, uint64_t virtual_size, char **path, struct error *e);
+	/* Instead of it, after a failure: true: from the disk's first byte again, with another `begin`. */
+	bool (*again)(void *ctx, unsigned disk, struct error *e);
+};
+
 struct vm_take {
 	const char *name; /* NULL: the UTC time */
 	enum vm_mode mode;
@@ -89,6 +102,7 @@ struct vm_take {
 	/* Where the images go; NULL: nowhere, `keep` then. A folder (one file a disk, and manifest.json), a file, or "-". */
 	const char *to;
 	int stream_fd;              /* used when `to` is "-" */
+	const struct vm_sink *sink; /* the same, instead of stream_fd; NULL: none */
 	struct image_create create; /* format and options of the images; size and names are filled in */
 	bool compress;
 	unsigned threads;
