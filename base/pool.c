@@ -40,7 +40,7 @@ struct pool {
 	pthread_cond_t slot_done; /* for the taker: the oldest slot is done */
 	uint64_t submitted, started, taken;
 	uint64_t wake_at; /* the taker is left asleep while more jobs than these are not started */
-	unsigned idle; /* workers waiting for job_ready */
+	unsigned idle;    /* workers waiting for job_ready */
 	bool taker_waits, stop;
 };
 
@@ -100,7 +100,8 @@ int pool_new(struct pool **out, unsigned threads, unsigned depth, pool_work_fn *
 	AUTO_FREE struct worker *workers = slots ? mem_calloc(threads, sizeof *workers, "a pool's threads", e) : NULL;
 	if (!workers)
 		return -1;
-	*p = (struct pool){.work = work, .threads = threads, .depth = depth, .slots = slots, .workers = workers, .wake_at = depth};
+	*p = (struct pool){
+		.work = work, .threads = threads, .depth = depth, .slots = slots, .workers = workers, .wake_at = depth};
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->job_ready, NULL);
 	pthread_cond_init(&p->slot_done, NULL);
