@@ -50,7 +50,7 @@ class World:
         assert len(new) == 1, new
         record, data = self.cloud.image(new.pop()), None
         data = self.cloud.data(record["id"])
-        assert record["status"] == "active" and record["os_hash_value"] == hashlib.sha512(data).hexdigest()
+        assert record["status"] == "active" and record["os_hash_value"] == hashlib.new(record["os_hash_algo"], data).hexdigest()
 
 
 def changed(key, by=None):
