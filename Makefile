@@ -31,6 +31,7 @@ $(error One of these libraries is missing: $(NEEDED). `scripts/deps build` insta
 endif
 endif
 
+comma := ,
 # Libraries that make it faster or safer, found by pkg-config; `make HAVE_ISAL=0` builds without.
 have = $(shell pkg-config --exists $(1) && echo 1 || echo 0)
 on = $(filter 1,$(1))
@@ -48,6 +49,8 @@ VM_LIBS := $(if $(call on,$(HAVE_LIBVIRT)),-lvirt-qemu -lvirt -lxml2)
 STORE_LIBS := $(if $(call on,$(HAVE_CURL)),-lcurl -lyaml)
 # What loads many libraries is loaded itself only when it is asked for (base/module.c).
 MODULES := $(strip $(if $(call on,$(HAVE_LIBVIRT)),$(B)/qsnap-libvirt.so) $(if $(call on,$(HAVE_CURL)),$(B)/qsnap-glance.so))
+# The address sanitizer looks for the functions that it stands before when the program starts, so what modules need must be there then.
+EARLY_LIBS := $(if $(SAN),-Wl$(comma)--no-as-needed $(VM_LIBS) $(STORE_LIBS))
 XML_FLAGS := $(shell pkg-config --cflags libxml-2.0 2>/dev/null)
 $(B)/driver/libvirt_%.o $(B)/tests/unit/test_libvirt.o: private CPPFLAGS += $(XML_FLAGS)
 
@@ -71,7 +74,7 @@ stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || p
 $(B)/flags.stamp: FORCE
 	$(call stamp,$(CC) $(CFLAGS_ALL))
 $(B)/objects.stamp: FORCE
-	$(call stamp,$(LDFLAGS_ALL) $(LIBS) $(LIB_SRC) $(VM_SRC) $(STORE_SRC) $(CLI_SRC) $(UNIT_SRC))
+	$(call stamp,$(LDFLAGS_ALL) $(LIBS) $(EARLY_LIBS) $(LIB_SRC) $(VM_SRC) $(STORE_SRC) $(CLI_SRC) $(UNIT_SRC))
 FORCE:
 
 $(B)/%.o: %.c $(B)/flags.stamp
@@ -91,7 +94,7 @@ $(B)/libqsnap.so: $(LIB_OBJ) $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) -shared -Wl,-soname,libqsnap.so.0 -o $@ $(LIB_OBJ) $(LIBS)
 
 $(B)/qsnap: $(CLI_OBJ) $(B)/internal.a $(B)/objects.stamp
-	$(CC) $(LDFLAGS_ALL) -o $@ $(CLI_OBJ) $(B)/internal.a $(LIBS)
+	$(CC) $(LDFLAGS_ALL) -o $@ $(CLI_OBJ) $(B)/internal.a $(LIBS) $(EARLY_LIBS)
 
 $(B)/qsnap-libvirt.so: $(filter $(B)/driver/libvirt_%,$(VM_OBJ)) $(B)/internal.a $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) -shared -Wl,--exclude-libs,ALL -o $@ $(filter $(B)/driver/libvirt_%,$(VM_OBJ)) $(B)/internal.a $(VM_LIBS) $(LIBS)
@@ -116,7 +119,7 @@ unit: $(B)/unit ## build and run the unit tests
 
 # Single steps of the driver, for tests/vm.
 $(B)/driver-probe: $(MODULES) $(B)/tests/vm/driver_probe.o $(B)/internal.a $(B)/objects.stamp
-	$(CC) $(LDFLAGS_ALL) -o $@ $(B)/tests/vm/driver_probe.o $(B)/internal.a $(LIBS)
+	$(CC) $(LDFLAGS_ALL) -o $@ $(B)/tests/vm/driver_probe.o $(B)/internal.a $(LIBS) $(EARLY_LIBS)
 
 # Fuzz targets: tests/fuzz/fuzz_NAME.c with its corpus in tests/fuzz/corpus/NAME. fuzz-corpus runs the corpus once, without
 # libFuzzer, in the sanitizer build that the other tests use; fuzz lets clang's libFuzzer look for more, FUZZ_SECONDS a target.
