@@ -139,17 +139,6 @@ static int find(const struct cli *c, const struct qcow2 *q, const struct snapsho
 	return qcow2_snapshot_find(q, &query, e);
 }
 
-/* Two of one name are allowed, but nobody could say which is meant afterwards. */
-static int refuse_twin(const struct cli *c, const struct qcow2 *q, const char *name, struct error *e)
-{
-	int index = c->drop_in ? -1 : qcow2_snapshot_find(q, &(struct snapshot_query){.name = name}, e);
-	if (index < 0)
-		return 0;
-	return err_set(e, ERR_USAGE,
-		"there is one of this name already, number %s: take another name, or delete that one",
-		q->snapshots[index].id);
-}
-
 static int create(struct edit *ed, const struct snapshot_args *a, struct error *e)
 {
 	struct timespec now;
@@ -166,7 +155,7 @@ static int create(struct edit *ed, const struct snapshot_args *a, struct error *
 static int act(const struct cli *c, struct edit *ed, struct layer *l, const struct snapshot_args *a, struct error *e)
 {
 	if (a->action == 'c')
-		return refuse_twin(c, l->q, a->snapshot, e) < 0 ? -1 : create(ed, a, e);
+		return create(ed, a, e);
 	int index = find(c, l->q, a, e);
 	if (index < 0)
 		return -1;

@@ -11,12 +11,7 @@ for name in one 3 two; do
 	ok "take $name" "$QSNAP" snapshot -c "$name" disk.qcow2
 done
 same "ids count up" "$(names disk.qcow2)" "1:one 2:3 3:two "
-cp disk.qcow2 before.qcow2
-fails 1 "a name twice" "$QSNAP" snapshot -c one disk.qcow2
-says "one of this name already, number 1"
-ok "and nothing was changed" cmp disk.qcow2 before.qcow2
-ln -s "$QSNAP" qemu-img
-ok "qemu-img: a name twice" ./qemu-img snapshot -c one disk.qcow2
+ok "a name twice" "$QSNAP" snapshot -c one disk.qcow2
 cp disk.qcow2 before.qcow2
 for action in -a -d; do
 	fails 1 "$action: one's id, another's name" "$QSNAP" snapshot $action 3 disk.qcow2
@@ -40,6 +35,7 @@ ok "the next id counts on from the highest" "$QSNAP" snapshot -c more disk.qcow2
 same "two are left" "$(names disk.qcow2)" "1:one 2:more "
 ok "check" "$QSNAP" check -q disk.qcow2
 
+ln -s "$QSNAP" qemu-img
 fails 1 "qemu-img -d does not know ids" ./qemu-img snapshot -d 2 disk.qcow2
 says "qemu-img: Could not delete snapshot '2': snapshot not found"
 ok "qemu-img -a does" ./qemu-img snapshot -a 2 disk.qcow2

@@ -38,7 +38,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 QSNAP = os.path.abspath(os.environ.get("QSNAP", "build/qsnap"))
 QEMU = shutil.which("qemu-img")
-SECONDS = 20
+SECONDS = 60
 MEMORY = (400 if os.environ.get("VARIANT") == "address" else 300) << 20
 ONCE = ["check", "corruptions", "leaks", "errors", "info", "read", "snapshot", "error", "check-error", "info-error",
     "read-error", "untrusted", "repair", "repair-leaks", "repair-error", "repair-leaks-error", "repair-changes", "qemu-check", "qemu-read", "qemu-repair",
