@@ -23,7 +23,7 @@ CASE/expect has lines `word: value`; a `#` begins a comment line:
   qemu: no                       do not run qemu-img (it would take too long, or crash)
   sparse: yes                    needs a file system with large sparse files
 
-Whatever is in the file: no signal, at most 20 s and 300 MiB (400 with sanitizers), nothing written, no output after a failure.
+Whatever is in the file: no signal, at most 60 s of processor time and 300 MiB (400 with sanitizers), nothing written, no output after a failure.
 After a repair a second check says the same with our program and qemu-img's, a second repair changes nothing, and what could be
 read before reads as before. A repair that fixes nothing changes nothing but the marks in the header."""
 import hashlib
