@@ -142,7 +142,7 @@ fuzz: ## let libFuzzer work (FUZZ_SECONDS=60 each; FUZZ_ONLY='header entry' choo
 		build/fuzz/fuzz-$$n -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -max_len=65536 \
 			-artifact_prefix=build/fuzz/$$n- build/fuzz/new/$$n tests/fuzz/corpus/$$n; done
 
-lint: $(B)/unit_list.h ## layout, layers, references to FORMAT.md, shellcheck, cppcheck, clang-tidy
+lint: $(B)/unit_list.h ## layout, layers, references to FORMAT.md, shellcheck, cppcheck, clang-tidy (ANALYZE=1: its static analyzer too)
 	@LINT_FLAGS='$(filter-out -W% -DQSNAP%,$(CFLAGS_ALL)) -I$(B) -Ilib $(XML_FLAGS)' scripts/lint $(B)
 deps: ## install the Debian packages that building and testing need
 	scripts/deps build

@@ -247,6 +247,7 @@ void check_end(struct check *c)
 		free(c->jobs[i].events);
 	}
 	free(c->jobs);
+	free(c->l1_chunks);
 	free(c->reftable);
 	counts_free(&c->counts);
 }

@@ -123,6 +123,8 @@ struct check_job {
 /* An idle job, emptied; when all are under way the oldest is committed first. NULL: failed. */
 struct check_job *job_next(struct check *c, struct error *e);
 void job_submit(struct check_job *j);
+/* Works on the job and commits it, on this thread; no other may be under way. */
+int job_do(struct check_job *j, struct error *e);
 /* Commits all that is under way. */
 int jobs_drain(struct check *c, struct error *e);
 /* Jobs for the refcounts of clusters [0, clusters), as many as a window holds each; in whole pages of counts, so that no two jobs touch
@@ -181,6 +183,7 @@ struct check {
 	uint32_t walks;      /* states walked: no honest L2 table has more references */
 	struct counts counts;
 	struct l1_beside beside;
+	uint8_t *l1_chunks; /* of check_l1 */
 	uint64_t *reftable; /* host byte order */
 	uint64_t reftable_entries;
 	uint64_t highest; /* last cluster in use or with a refcount, + 1 */

@@ -39,6 +39,11 @@ void job_submit(struct check_job *j)
 	pool_submit(j->check->pool, j);
 }
 
+int job_do(struct check_job *j, struct error *e)
+{
+	return j->work(j, e) < 0 ? -1 : commit(j->check, j, e);
+}
+
 int jobs_drain(struct check *c, struct error *e)
 {
 	struct check_job *j;

@@ -191,15 +191,18 @@ static int add_table(struct l1_walk *w, uint32_t index, uint64_t raw, struct err
 	return 0;
 }
 
-enum { CHUNK = 8192 }; /* entries */
+enum {
+	CHUNK = 8192,       /* entries */
+	WORTH_A_THREAD = 4, /* tables; fewer are scanned sooner than a thread takes them */
+};
 
-/* Entries of an L1 from `first` on; zeros behind its end and the file's. */
-static int read_chunk(struct check *c, uint64_t l1_host, uint32_t l1_entries, uint32_t first, uint8_t *l1,
-	struct error *e)
+/* `want` entries of an L1 from `first` on; zeros behind its end and the file's. */
+static int read_chunk(struct check *c, uint64_t l1_host, uint32_t l1_entries, uint32_t first, uint32_t want,
+	uint8_t *l1, struct error *e)
 {
-	const uint32_t n = first < l1_entries ? (uint32_t)min_u64(l1_entries - first, CHUNK) : 0;
+	const uint32_t n = first < l1_entries ? (uint32_t)min_u64(l1_entries - first, want) : 0;
 	const uint64_t host = l1_host + (uint64_t)first * 8;
-	memset(l1 + (size_t)n * 8, 0, (size_t)(CHUNK - n) * 8);
+	memset(l1 + (size_t)n * 8, 0, (size_t)(want - n) * 8);
 	if (n == 0)
 		return 0;
 	if (host >= c->file_bytes) {
@@ -223,20 +226,24 @@ int check_l1(struct check *c, uint64_t l1_host, uint32_t l1_entries, bool active
 	struct error *e)
 {
 	struct l1_walk w = {.c = c, .active = active, .work = work, .commit = commit};
-	AUTO_FREE uint8_t *l1 = mem_alloc_pages((size_t)CHUNK * 16, "L1 table", e);
-	if (!l1)
+	if (!c->l1_chunks)
+		c->l1_chunks = mem_alloc_pages((size_t)CHUNK * 16, "L1 table", e);
+	if (!c->l1_chunks)
 		return -1;
-	uint8_t *beside = l1 + (size_t)CHUNK * 8;
+	uint8_t *l1 = c->l1_chunks, *beside = l1 + (size_t)CHUNK * 8;
 	for (uint32_t i = 0; i < l1_entries; i += CHUNK) {
-		if (read_chunk(c, l1_host, l1_entries, i, l1, e) < 0 ||
-			read_chunk(c, c->beside.host, c->beside.entries, i, beside, e) < 0)
+		const uint32_t n = (uint32_t)min_u64(l1_entries - i, CHUNK);
+		if (read_chunk(c, l1_host, l1_entries, i, n, l1, e) < 0 ||
+			read_chunk(c, c->beside.host, c->beside.entries, i, n, beside, e) < 0)
 			return -1;
-		for (uint32_t k = 0; k < CHUNK; k++) {
+		for (uint32_t k = 0; k < n; k++) {
 			uint64_t raw = get_be64(l1 + (size_t)k * 8);
 			if (goes_below(c, raw, get_be64(beside + (size_t)k * 8)) && add_table(&w, i + k, raw, e) < 0)
 				return -1;
 		}
 	}
+	if (w.job && w.job->table_count < WORTH_A_THREAD && pool_in_flight(c->pool) == 0)
+		return job_do(w.job, e);
 	if (w.job)
 		job_submit(w.job);
 	return jobs_drain(c, e);

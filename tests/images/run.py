@@ -23,7 +23,7 @@ CASE/expect has lines `word: value`; a `#` begins a comment line:
   qemu: no                       do not run qemu-img (it would take too long, or crash)
   sparse: yes                    needs a file system with large sparse files
 
-Whatever is in the file: no signal, at most 60 s of processor time and 300 MiB (400 with sanitizers), nothing written, no output after a failure.
+Whatever is in the file: no signal, at most 20 s of processor time and 300 MiB (400 with sanitizers), nothing written, no output after a failure.
 After a repair a second check says the same with our program and qemu-img's, a second repair changes nothing, and what could be
 read before reads as before. A repair that fixes nothing changes nothing but the marks in the header."""
 import hashlib
@@ -38,7 +38,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 QSNAP = os.path.abspath(os.environ.get("QSNAP", "build/qsnap"))
 QEMU = shutil.which("qemu-img")
-SECONDS = 60
+SECONDS = 20
 MEMORY = (400 if os.environ.get("VARIANT") == "address" else 300) << 20
 ONCE = ["check", "corruptions", "leaks", "errors", "info", "read", "snapshot", "error", "check-error", "info-error",
     "read-error", "untrusted", "repair", "repair-leaks", "repair-error", "repair-leaks-error", "repair-changes", "qemu-check", "qemu-read", "qemu-repair",
