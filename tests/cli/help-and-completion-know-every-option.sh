@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# sanitizers: no
 # shellcheck disable=SC2086,SC2206,SC1091,SC2317  # no command may be an empty word; the script is made here
 . "$(dirname "$0")/lib.sh"
 

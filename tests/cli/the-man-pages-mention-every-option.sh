@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
+# sanitizers: no
+#
 # What the program says it takes is in its manual pages, which are clean mdoc, lead to pages that exist, and whose examples run.
 . "$(dirname "$0")/lib.sh"
 command -v mandoc >/dev/null || { echo "mandoc is not installed" && exit 77; }
@@ -12,9 +14,8 @@ text_of() { mandoc -T ascii -O width=1000 "$man/$1" | sed 's/.\x08//g'; }
 names() { grep -oE '^ {1,6}(-[A-Za-z], )?--[a-z-]+|^ {2}-[A-Za-z]\b' "$1" | grep -oE -- '--[a-z-]+|-[A-Za-z]\b'; }
 missing() { # HELP PAGE: names in HELP that PAGE lacks
 	text_of "$2" >text
-	names "$1" | sort -u | while read -r name; do
-		grep -qE -e "(^|[^-a-z])$name([^-a-z]|$)" text || echo "$name"
-	done
+	names "$1" | sort -u >wanted
+	grep -oE -e '(^|[^-a-z])(--[a-z-]+|-[A-Za-z]\b)' text | grep -oE -e '-.*' | sort -u | comm -23 wanted -
 }
 "$QSNAP" --help >help
 same "there are global options" "$(names help | grep -cE 'untrusted|version|verbose')" 3

@@ -18,23 +18,27 @@ be64() { od -An -t u8 --endian=big -j "$2" -N 8 "$1" | tr -d ' '; }
 number() { tr -d ' ,"' <out | sed -n "s/^$1://p"; } # of the JSON in out
 count_at() { echo $((refblock + 2 * $1)); }            # of a cluster, in the one refcount block
 set_count() { printf '%b' "\\x00\\x0$3" | dd of="$1" bs=1 seek="$(count_at "$2")" conv=notrunc status=none; }
-get_count() { od -An -t u2 --endian=big -j "$(count_at "$2")" -N 2 "$1" | tr -d ' '; }
+free_of() { # IMAGE: its clusters with a count of 0
+	od -An -v -w2 -t u2 --endian=big -j "$refblock" -N $((2 * clusters)) "$1" | awk '$1 == 0 { print NR - 1 }'
+}
+litter() { # FILE CLUSTER...: with somebody's bytes
+	python3 -c '
+import sys
+junk = open(sys.argv[1], "rb").read(65536)
+with open(sys.argv[2], "r+b") as image:
+    for cluster in sys.argv[3:]:
+        image.seek(int(cluster) << 16)
+        image.write(junk)' "$QSNAP" "$@"
+}
 refblock=$(be64 sound "$(be64 sound 48)")
 clusters=$((($(stat -c %s sound) + 65535) / 65536))
 
 # what was freed is full of somebody's bytes, three clusters behind the end are counted as in use, and more follow
 cp sound image
-free=0
-for ((i = 0; i < clusters; i++)); do
-	[ "$(get_count image $i)" = 0 ] || continue
-	free=$((free + 1))
-	head -c 65536 "$QSNAP" | dd of=image bs=65536 seek=$i conv=notrunc status=none
-done
-same "there are free clusters" "$((free > 100))" 1
-for ((i = clusters; i < clusters + 3; i++)); do
-	set_count image $i 1
-	head -c 65536 "$QSNAP" | dd of=image bs=65536 seek=$i conv=notrunc status=none
-done
+mapfile -t free < <(free_of sound)
+same "there are free clusters" "$((${#free[@]} > 100))" 1
+for ((i = clusters; i < clusters + 3; i++)); do set_count image $i 1; done
+litter image "${free[@]}" $clusters $((clusters + 1)) $((clusters + 2))
 head -c 1000000 "$QSNAP" >>image
 sync image
 cp image wasteful
@@ -126,9 +130,7 @@ truncate -s 80M below
 if [ "$(id -u)" = 0 ] && loop=$(losetup -f --show below 2>/dev/null); then
 	trap 'losetup -d $loop' EXIT
 	dd if=sound of="$loop" bs=1M conv=notrunc,fsync status=none
-	for ((i = 0; i < clusters; i++)); do
-		[ "$(get_count sound $i)" != 0 ] || head -c 65536 "$QSNAP" | dd of="$loop" bs=65536 seek=$i conv=notrunc status=none
-	done
+	litter "$loop" "${free[@]}"
 	head -c 3000000 "$QSNAP" | dd of="$loop" bs=65536 seek=$((70 * 16)) conv=notrunc,fsync status=none
 	was=$(blocks below)
 	run "$QSNAP" trim --output=json -f qcow2 "$loop"
