@@ -202,5 +202,5 @@ def nothing_but_the_change():
 
 report = qemu.Report()
 report.test("nothing but the change", nothing_but_the_change)
-report.seeds(40, "deltas rebuild every state", rebuilt)
+report.seeds(16, "deltas rebuild every state", rebuilt)
 report.finish()

@@ -142,5 +142,5 @@ def random_options(seed):
         raise Wrong(f"{image}\n{why}") from None
 
 
-report.seeds(40, "qemu reads what we write, random options,", random_options)
+report.seeds(15, "qemu reads what we write, random options,", random_options)
 report.finish()

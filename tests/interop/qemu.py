@@ -119,7 +119,7 @@ class Report:
     def seeds(self, count, name, function):
         """One test for each seed; the seed alone decides what is made."""
         only = os.environ.get("SEED")
-        for seed in [int(only)] if only else range(count * (10 if LONG else 1)):
+        for seed in [int(only)] if only else range(count * (25 if LONG else 1)):
             self.test(f"{name} seed {seed}", function, seed)
 
     def finish(self):

@@ -284,8 +284,8 @@ def locked():
 def main():
     report = qemu.Report()
     report.test(locked.__doc__.rstrip("."), locked)
-    report.seeds(40, "random changes:", lambda seed: changes(seed, False))
-    report.seeds(40, "in turns with qemu-io:", lambda seed: changes(seed, True))
+    report.seeds(15, "random changes:", lambda seed: changes(seed, False))
+    report.seeds(15, "in turns with qemu-io:", lambda seed: changes(seed, True))
     report.seeds(8, "killed:", killed)
     report.finish()
 

@@ -275,8 +275,8 @@ def main():
             report.test(f"the old sequence: {first.__name__}, {second.__name__}", old_sequence, first, second)
     for test in (overflow, bitmaps, names, usage):
         report.test(test.__doc__.split(":")[0].split("\n")[0].rstrip("."), test)
-    report.seeds(12, "in turns with qemu-img:", in_turns)
-    report.seeds(12, "killed:", killed)
+    report.seeds(6, "in turns with qemu-img:", in_turns)
+    report.seeds(6, "killed:", killed)
     report.finish()
 
 
