@@ -44,19 +44,36 @@ static int stream_qcow2(struct conversion *c, struct io_stream *stream, struct i
 	return pass_qcow2(c, &wet, e);
 }
 
+/* The second half of the progress: a network may take longer than the compression. */
+static int send_spool(struct conversion *c, struct io *out, struct io *spool, uint64_t bytes, struct error *e)
+{
+	enum { PIECE = 4 << 20 };
+	const uint64_t half = c->plan.total;
+	for (uint64_t at = 0, n; at < bytes; at += n) {
+		n = min_u64(PIECE, bytes - at);
+		if (progress_cancelled(c->opts->progress))
+			return err_set(e, ERR_CANCELLED, "cancelled");
+		if (convert_copy(out, at, spool, at, n, e) < 0)
+			return -1;
+		progress_report(c->opts->progress, half + (uint64_t)((double)half * (double)(at + n) / (double)bytes),
+			2 * half);
+	}
+	return 0;
+}
+
 /* Compressed sizes are known only afterwards: the image is made in an unnamed file and sent from there. */
 static int spool_qcow2(struct conversion *c, struct io_stream *stream, struct io *out, struct error *e)
 {
 	struct io *spool;
 	if (io_spool_new(&spool, c->opts->spool_dir, e) < 0)
 		return -1;
-	struct qcow2_pass pass = {.file = spool, .progress_total = c->plan.total};
+	struct qcow2_pass pass = {.file = spool, .progress_total = 2 * c->plan.total};
 	int r = pass_qcow2(c, &pass, e);
 	c->result->spool_bytes = c->result->target_bytes;
 	if (r == 0)
 		r = io_stream_expect(stream, c->result->target_bytes, e);
 	if (r == 0)
-		r = convert_copy(out, 0, spool, 0, c->result->target_bytes, e);
+		r = send_spool(c, out, spool, c->result->target_bytes, e);
 	io_close(spool);
 	return r;
 }

@@ -21,6 +21,12 @@ assert [e["done"] for e in events] == sorted(e["done"] for e in events), events
 assert all(e["event"] == "progress" for e in events[:-1]), events
 assert events[-1] == {"event": "done", "done": int(sys.argv[2]), "total": int(sys.argv[2])}, events[-1]
 P
+"$QSNAP" convert --progress json -c -f raw -O qcow2 large.raw - 2>err | cat >piped
+ok "a spool is sent in the second half" python3 - err $size <<'P'
+import json, sys
+last = [json.loads(line) for line in open(sys.argv[1])][-1]
+assert last == {"event": "done", "done": 2 * int(sys.argv[2]), "total": 2 * int(sys.argv[2])}, last
+P
 ok "--progress=json" "$QSNAP" compare --progress=json large.raw copy.raw
 same "... leaves stdout as it is" "$(cat out)" "Images are identical."
 fails 1 "an unknown kind of progress" "$QSNAP" compare --progress=loud large.raw copy.raw
