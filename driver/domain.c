@@ -30,6 +30,24 @@ void driver_domain_free(struct driver_domain *d)
 	*d = (struct driver_domain){0};
 }
 
+/* The text from <source on that says which device of the host it is; NULL: it has none. */
+static const char *source_of(const char *xml, size_t *len)
+{
+	const char *begin = strstr(xml, "<source"), *tag = begin ? strchr(begin, '>') : NULL;
+	const char *end = tag && tag[-1] == '/' ? tag : tag ? strstr(tag, "</source>") : NULL;
+	*len = end ? (size_t)(end - begin) : 0;
+	return end ? begin : NULL;
+}
+
+bool driver_same_host_device(const char *a, const char *b)
+{
+	size_t a_len, b_len;
+	const char *a_source = source_of(a, &a_len), *b_source = source_of(b, &b_len);
+	if (!a_source || !b_source)
+		return strcmp(a, b) == 0;
+	return a_len == b_len && memcmp(a_source, b_source, a_len) == 0;
+}
+
 void driver_records_free(struct driver_record *records, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {

@@ -64,6 +64,9 @@ struct driver_domain {
 	unsigned host_device_count;
 };
 void driver_domain_free(struct driver_domain *d); /* what it owns, not itself; fit for zeros */
+/* Whether two of `host_devices` are the same device of the host: what <source> says, since a hypervisor adds an alias and an address
+ * in the guest when it attaches one. */
+bool driver_same_host_device(const char *a, const char *b);
 
 enum driver_job_kind { DRIVER_NO_JOB, DRIVER_COPY, DRIVER_COMMIT, DRIVER_OTHER_JOB };
 struct driver_job {

@@ -110,7 +110,7 @@ int undo_frozen(struct vm *vm, const struct trace *t, struct error *e)
 int undo_device(struct vm *vm, const struct trace *t, struct error *e)
 {
 	for (unsigned i = 0; i < vm->domain.host_device_count; i++)
-		if (strcmp(vm->domain.host_devices[i], t->name) == 0)
+		if (driver_same_host_device(vm->domain.host_devices[i], t->name))
 			return 0;
 	if (!vm_active(vm)) /* its definition has kept it; what is saved has not */
 		return vm->domain.saved

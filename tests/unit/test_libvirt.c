@@ -137,6 +137,26 @@ START_TEST(host_devices_and_agent)
 }
 END_TEST
 
+START_TEST(same_host_device)
+{
+	const char *was = "<hostdev type='pci'><source><address bus='1'/></source></hostdev>";
+	const char *back = "<hostdev type='pci'><source><address bus='1'/></source><alias name='hostdev0'/></hostdev>";
+	const char *other = "<hostdev type='pci'><source><address bus='2'/></source><alias name='hostdev0'/></hostdev>";
+	const char *longer = "<hostdev type='pci'><source><address bus='1'/><x/></source></hostdev>";
+	ck_assert(driver_same_host_device(was, back));
+	ck_assert(!driver_same_host_device(was, other));
+	ck_assert(!driver_same_host_device(back, other));
+	ck_assert(!driver_same_host_device(was, longer));
+	ck_assert(driver_same_host_device("<interface><source dev='a'/><b/></interface>",
+		"<interface><source dev='a'/></interface>"));
+	ck_assert(!driver_same_host_device("<interface><source dev='a'/></interface>",
+		"<interface><source dev='b'/></interface>"));
+	ck_assert(driver_same_host_device("<hostdev/>", "<hostdev/>"));
+	ck_assert(!driver_same_host_device("<hostdev/>", "<hostdev type='usb'/>"));
+	ck_assert(!driver_same_host_device("<source", was));
+}
+END_TEST
+
 START_TEST(what_is_refused)
 {
 	ck_assert_int_eq(read_devices("<disk type='file'><source file='/a'/></disk>"), -1); /* no target */
@@ -221,6 +241,7 @@ static void add_tests(TCase *tc)
 	tcase_add_test(tc, what_is_no_local_file);
 	tcase_add_test(tc, properties_of_disks);
 	tcase_add_test(tc, host_devices_and_agent);
+	tcase_add_test(tc, same_host_device);
 	tcase_add_test(tc, what_is_refused);
 	tcase_add_test(tc, paths_are_only_paths);
 	tcase_add_test(tc, which_host);
