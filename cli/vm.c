@@ -164,16 +164,29 @@ int cli_vm_begin(struct cli_vm *v, struct error *e)
 	return 0;
 }
 
-int cli_vm_open(struct cli_vm *v, const char *domain, bool read_only, struct error *e)
+static struct vm_opts options_for(struct cli_vm *v, const char *domain)
 {
-	const struct vm_opts opts = {.driver = v->driver,
+	return (struct vm_opts){.driver = v->driver,
 		.domain = domain,
 		.state_dir = v->state_dir,
 		.wait_seconds = v->wait_seconds,
-		.read_only = read_only,
 		.max_pause = v->max_pause,
 		.voice = {.ctx = v, .step = tell_step, .note = tell_note, .progress = &v->progress.base}};
+}
 
+int cli_vm_recover_undefined(struct cli_vm *v, const char *uuid, struct error *e)
+{
+	const struct vm_opts opts = options_for(v, uuid);
+
+	v->domain = uuid;
+	return vm_recover_undefined(&opts, uuid, e);
+}
+
+int cli_vm_open(struct cli_vm *v, const char *domain, bool read_only, struct error *e)
+{
+	struct vm_opts opts = options_for(v, domain);
+
+	opts.read_only = read_only;
 	v->domain = domain;
 	if (vm_open(&v->vm, &opts, e) == 0)
 		return 0;
@@ -235,8 +248,8 @@ int cli_vm_close(struct cli_vm *v, int failed, const struct error *e)
 		tell_error(v, e->msg);
 	if (left) {
 		char text[300];
-		snprintf(text, sizeof text, "what was done is not all taken back: '%s vm recover %s' does that",
-			v->cli->program, domain_name(v));
+		snprintf(text, sizeof text, "what was done is not all taken back: '%s vm recover %s%s' does that",
+			v->cli->program, failed && e->code == ERR_NOT_FOUND ? "--undefined " : "", domain_name(v));
 		tell_error(v, text);
 	}
 	vm_close(STEAL(v->vm));

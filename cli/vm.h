@@ -69,6 +69,8 @@ bool cli_vm_option(struct cli_vm *v, int id, const char *arg);
 /* From here signals cancel and steps are told. -1: no connection. */
 int cli_vm_begin(struct cli_vm *v, struct error *e);
 int cli_vm_open(struct cli_vm *v, const char *domain, bool read_only, struct error *e);
+/* vm_recover_undefined for who steps and notes are told to. */
+int cli_vm_recover_undefined(struct cli_vm *v, const char *uuid, struct error *e);
 /* Closes the domain; tells the failure, and what is left. `failed`: 0, or -1 with an error. Returns the exit status. */
 int cli_vm_close(struct cli_vm *v, int failed, const struct error *e);
 /* Closes the rest. Returns `status`. */

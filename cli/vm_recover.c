@@ -40,8 +40,10 @@ static void print_step(struct cli_vm *v, const char *step, const char *disk, con
 	fflush(stdout); /* the next step may take long */
 }
 
+enum { OPT_UNDEFINED = CLI_OWN };
+
 /* Opening a domain takes back what is there. */
-static int recover(struct cli_vm *v, const char *domain)
+static int recover(struct cli_vm *v, const char *domain, bool undefined)
 {
 	struct driver_domain d = {0};
 	struct error e;
@@ -50,8 +52,10 @@ static int recover(struct cli_vm *v, const char *domain)
 	v->domain = domain;
 	if (!failed)
 		failed = cli_vm_open(v, d.name, false, &e) < 0 || vm_recover(v->vm, &e) < 0 ? -1 : 0;
+	else if (e.code == ERR_NOT_FOUND && undefined)
+		failed = cli_vm_recover_undefined(v, domain, &e);
 	if (!failed && !v->quiet)
-		printf("%s: nothing is left to take back\n", d.name);
+		printf("%s: nothing is left to take back\n", d.name ? d.name : domain);
 	const int status = cli_vm_close(v, failed, &e);
 	driver_domain_free(&d);
 	return status;
@@ -67,7 +71,7 @@ static int worse(int a, int b)
 	return a > b ? a : b;
 }
 
-static int recover_all(struct cli_vm *v)
+static int recover_all(struct cli_vm *v, bool undefined)
 {
 	struct error e;
 	char **uuids;
@@ -77,7 +81,7 @@ static int recover_all(struct cli_vm *v)
 	if (vm_journals(v->state_dir, &uuids, &count, &e) < 0)
 		return cli_vm_close(v, -1, &e);
 	for (unsigned i = 0; i < count; i++) {
-		status = worse(status, recover(v, uuids[i]));
+		status = worse(status, recover(v, uuids[i], undefined));
 		free(uuids[i]);
 	}
 	free(uuids);
@@ -91,21 +95,25 @@ static int recover_run(struct cli *c, int argc, char **argv)
 	struct cli_vm v = {.cli = c, .on_step = print_step};
 	struct error e;
 	const char *arg;
+	bool undefined = false;
 	int id, status;
 
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1)
-		cli_vm_option(&v, id, arg);
+		if (!cli_vm_option(&v, id, arg) && id == OPT_UNDEFINED)
+			undefined = true;
 	if (argc - optind > 1)
 		cli_usage_error(c, "Expecting the name of a domain, or none");
 	if (cli_vm_begin(&v, &e) < 0)
 		status = cli_vm_close(&v, -1, &e);
 	else
-		status = optind < argc ? recover(&v, argv[optind]) : recover_all(&v);
+		status = optind < argc ? recover(&v, argv[optind], undefined) : recover_all(&v, undefined);
 	return cli_vm_end(&v, status);
 }
 
 static const struct cli_option recover_options[] = {
 	CLI_ROW_HELP,
+	{OPT_UNDEFINED, "undefined", NULL,
+		"also of a domain that is not defined any more, by its UUID or with all: what is left in files"},
 	CLI_ROW_CONNECT,
 	CLI_ROW_STATE,
 	CLI_ROW_MAX_PAUSE,

@@ -150,5 +150,8 @@ int vm_delete(struct vm *vm, const char *name, struct error *e);
 /* Takes back all that the journal tells of (snapshot/recover.c); vm_open has done so already. ERR_CHANGED: a disk is not the
  * one that it was, and nothing was done to it. */
 int vm_recover(struct vm *vm, struct error *e);
+/* The same for a domain that the hypervisor has not any more: snapshots and files of ours go from where they are, an overlay stays
+ * and is told, and the journal goes. ERR_USAGE: it is defined. */
+int vm_recover_undefined(const struct vm_opts *o, const char *uuid, struct error *e);
 
 #endif

@@ -49,7 +49,7 @@ int scripted_look(struct driver *d, const char *domain, struct driver_domain *ou
 	const struct world *w = S->w;
 
 	BEGIN("look");
-	if (strcmp(domain, WORLD_UUID) != 0 && strcmp(domain, "machine") != 0)
+	if (w->undefined || (strcmp(domain, WORLD_UUID) != 0 && strcmp(domain, "machine") != 0))
 		return err_set(e, ERR_NOT_FOUND, "no domain %s", domain);
 	*out = (struct driver_domain){.name = strdup("machine"),
 		.uuid = WORLD_UUID,

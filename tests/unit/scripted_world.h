@@ -46,6 +46,7 @@ enum world_event {
 struct world {
 	enum driver_state state;
 	bool saved, saved_paused, frozen, agent, paused_by_user, transient, foreign_job, external_records;
+	bool undefined;               /* the hypervisor does not have it any more */
 	bool device, device_attached; /* one of the host, passed through */
 	char records[WORLD_RECORDS][64];
 	unsigned record_count;

@@ -401,6 +401,46 @@ START_TEST(test_other_chain)
 }
 END_TEST
 
+/* ---- a domain that is gone ---- */
+
+static const struct {
+	const char *command, *op;
+	unsigned nth;
+	enum world_event event;
+	bool overlay_stays;
+} undefined_at[] = {
+	{"cold", "start", 1, EVENT_DIE, false},
+	{"internal", "internal_delete", 1, EVENT_DIE, false},
+	{"internal, kept", "internal_create", 1, EVENT_DIE_AFTER, false},
+	{"live", "copy", 2, EVENT_DIE, false},
+	{"overlay", "overlay", 1, EVENT_DIE_AFTER, true},
+};
+
+START_TEST(test_undefined)
+{
+	struct vm_opts o = {.state_dir = "state"};
+
+	die(named(undefined_at[_i].command), undefined_at[_i].op, undefined_at[_i].nth, undefined_at[_i].event);
+	ck_assert_int_eq(access(journal, F_OK), 0);
+	w->at = 0;
+	w->event = EVENT_NONE;
+	world_crash(w);
+	o.driver = scripted_driver_new(w);
+	ck_assert_int_eq(vm_recover_undefined(&o, WORLD_UUID, &e), -1); /* it is there */
+	ck_assert_msg(e.code == ERR_USAGE && strstr(e.msg, "is defined"), "%s", e.msg);
+	w->undefined = true;
+	ck_assert_int_eq(vm_run_recover(w, &e), -1);
+	ck_assert_int_eq(e.code, ERR_NOT_FOUND);
+	ck_assert_int_eq(access(journal, F_OK), 0);
+	ck_assert_msg(!vm_recover_undefined(&o, WORLD_UUID, &e), "%s", e.msg);
+	driver_close(o.driver);
+	ck_assert_int_ne(access(journal, F_OK), 0);
+	ck_assert_int_eq(access(overlay, F_OK) == 0, undefined_at[_i].overlay_stays);
+	ck_assert_uint_eq(snapshots_named("vda.qcow2", "s"), 0);
+	ck_assert_uint_eq(snapshots_named("vdb.qcow2", "s"), 0);
+}
+END_TEST
+
 Suite *suite_vm_proofs(void)
 {
 	Suite *s = suite_create("vm_proofs");
@@ -421,6 +461,7 @@ Suite *suite_vm_proofs(void)
 	tcase_add_test(t, test_forgotten_and_started);
 	tcase_add_loop_test(t, test_not_an_overlay, 0, 2);
 	tcase_add_test(t, test_other_chain);
+	tcase_add_loop_test(t, test_undefined, 0, (int)(sizeof undefined_at / sizeof *undefined_at));
 	suite_add_tcase(s, t);
 	return s;
 }
