@@ -268,7 +268,11 @@ class Rig:
         for pid in self.processes():
             end_process(pid)
         while self._mounted():
-            run("umount", "--recursive", "--lazy", self.folder)
+            try:
+                run("umount", "--recursive", "--lazy", self.folder)
+            except RigError:
+                if self._mounted():  # else whoever keeps the rig was faster
+                    raise
         if self.keeper:
             self.keeper.kill()
             self.keeper.wait()
