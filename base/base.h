@@ -142,6 +142,8 @@ void cleanup_free(void *pp); /* for AUTO_FREE: frees *(void **)pp */
 void *mem_calloc(size_t n, size_t size, const char *what, struct error *e);
 /* Page-aligned, not zeroed; for I/O buffers. free(). */
 void *mem_alloc_pages(size_t size, const char *what, struct error *e);
+/* The same, aligned to 2 MiB and of huge pages where the system has some: for what is touched everywhere. */
+void *mem_alloc_huge(size_t size, const char *what, struct error *e);
 char *mem_strdup(const char *s, struct error *e);
 char *mem_printf(struct error *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* True when all `len` bytes are zero. Any alignment; as fast as the machine reads. */

@@ -6,6 +6,7 @@
 #include "base/base.h"
 
 #include <stdarg.h>
+#include <sys/mman.h>
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -35,6 +36,18 @@ void *mem_alloc_pages(size_t size, const char *what, struct error *e)
 		err_set(e, ERR_NO_MEMORY, "no memory for %s (%zu bytes)", what, size);
 		return NULL;
 	}
+	return p;
+}
+
+void *mem_alloc_huge(size_t size, const char *what, struct error *e)
+{
+	enum { HUGE = 2 << 20 };
+	void *p = NULL;
+	if (posix_memalign(&p, HUGE, size)) {
+		err_set(e, ERR_NO_MEMORY, "no memory for %s (%zu bytes)", what, size);
+		return NULL;
+	}
+	madvise(p, size, MADV_HUGEPAGE); /* without, it is only slower */
 	return p;
 }
 

@@ -6,7 +6,32 @@
  */
 #include "qcow2/check_internal.h"
 
-enum { BLOCK = 64 };
+enum { BLOCK = 64, FIRST_SLAB = 64 << 10, LAST_SLAB = 2 << 20 };
+
+/* A page of zeros from the last slab. Slabs double up to the size of a huge page: to touch a new page of 4 KiB costs more than all that
+ * is counted in it. */
+static uint8_t *new_page(struct counts *c, struct error *e)
+{
+	if (c->slab_used == c->slab_bytes) {
+		const size_t bytes = c->slab_bytes ? min_u64(2 * c->slab_bytes, LAST_SLAB) : FIRST_SLAB;
+		uint8_t **slabs = realloc(c->slabs, (c->slab_count + 1) * sizeof *slabs);
+		if (!slabs) {
+			err_fill(e, ERR_NO_MEMORY, "no memory for reference counts");
+			return NULL;
+		}
+		c->slabs = slabs;
+		slabs[c->slab_count] = bytes < LAST_SLAB ? mem_alloc_pages(bytes, "reference counts", e)
+							 : mem_alloc_huge(bytes, "reference counts", e);
+		if (!slabs[c->slab_count])
+			return NULL;
+		c->slab_count++;
+		c->slab_bytes = bytes;
+		c->slab_used = 0;
+	}
+	uint8_t *page = c->slabs[c->slab_count - 1] + c->slab_used;
+	c->slab_used += COUNTS_PAGE;
+	return memset(page, 0, COUNTS_PAGE);
+}
 
 /* Where the cluster is in the hash table, or the free place where it belongs. The table is never full. */
 static struct big_count *big_find(const struct counts *c, uint64_t cluster)
@@ -53,8 +78,9 @@ int counts_init(struct counts *c, uint64_t clusters, uint64_t max, uint64_t byte
 
 void counts_free(struct counts *c)
 {
-	for (uint64_t i = 0; c->pages && i <= c->room / COUNTS_PAGE; i++)
-		free(c->pages[i]);
+	for (size_t i = 0; i < c->slab_count; i++)
+		free(c->slabs[i]);
+	free(c->slabs);
 	free(c->pages);
 	free(c->big);
 	*c = (struct counts){0};
@@ -81,13 +107,15 @@ int counts_copy(struct counts *to, const struct counts *from, struct error *e)
 	const uint64_t pages = from->room / COUNTS_PAGE + 1;
 	*to = *from;
 	to->big = NULL;
+	to->slabs = NULL;
+	to->slab_count = to->slab_bytes = to->slab_used = 0;
 	to->pages = mem_calloc(pages, sizeof *to->pages, "reference counts", e);
 	if (!to->pages)
 		return -1;
 	for (uint64_t i = 0; i < pages; i++) {
 		if (!from->pages[i])
 			continue;
-		to->pages[i] = mem_calloc(1, COUNTS_PAGE, "reference counts", e);
+		to->pages[i] = new_page(to, e);
 		if (!to->pages[i])
 			return -1;
 		memcpy(to->pages[i], from->pages[i], COUNTS_PAGE);
@@ -112,7 +140,7 @@ static uint8_t *page_for_write(struct counts *c, uint64_t cluster, struct error 
 		return NULL;
 	}
 	c->pages_left--;
-	*page = mem_calloc(1, COUNTS_PAGE, "reference counts", e);
+	*page = new_page(c, e);
 	return *page;
 }
 

@@ -27,6 +27,8 @@ struct counts {
 	uint64_t max;      /* where a count stops: what the image's refcounts can hold */
 	uint8_t **pages;
 	uint64_t pages_left; /* how many more may be made */
+	uint8_t **slabs;     /* what pages are cut from; the last one is not used up yet */
+	size_t slab_count, slab_bytes, slab_used;
 	struct big_count {
 		uint64_t cluster, count;
 	} * big;
