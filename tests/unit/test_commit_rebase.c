@@ -133,15 +133,22 @@ static struct io *copy_of(struct io *file)
 	return copy;
 }
 
-static void subject_open(struct subject *s, const struct kind *k, uint64_t seed)
+static void subject_make(struct subject *s, const struct kind *k, uint64_t seed, bool one_record)
 {
 	struct io *none[LAYERS] = {NULL};
 	*s = (struct subject){.kind = k, .random = seed, .disk = calloc(1, LARGEST)};
-	for (unsigned i = LAYERS; i-- > 0;)
-		s->files[i] = io_fault_new(k->cluster_size[i] ? new_qcow2(s, i, i + 1 < LAYERS ? "below" : NULL)
-							      : new_raw(s, k->size[i]));
+	for (unsigned i = LAYERS; i-- > 0;) {
+		struct io *file =
+			k->cluster_size[i] ? new_qcow2(s, i, i + 1 < LAYERS ? "below" : NULL) : new_raw(s, k->size[i]);
+		s->files[i] = one_record && i == 0 ? io_fault_beside(file, s->files[LAYERS - 1]) : io_fault_new(file);
+	}
 	read_chain(s->files, LAYERS, s->disk);
 	s->chain = chain_of(s->files, none, LAYERS);
+}
+
+static void subject_open(struct subject *s, const struct kind *k, uint64_t seed)
+{
+	subject_make(s, k, seed, false);
 }
 
 static void subject_free(struct subject *s)
@@ -359,6 +366,52 @@ static int rebase(struct rebase_case *x, unsigned threads, struct error *e)
 	return failed;
 }
 
+/* The base and the top, at one moment. */
+static void judge_flattened_commit(void *ctx, struct io *const *files, const char *what)
+{
+	struct rebase_case *x = ctx;
+	struct io *layers[LAYERS] = {files[1], x->s->files[1], files[0]};
+	expect_file(files[1]);
+	if (x->s->kind->cluster_size[LAYERS - 1])
+		expect_file(files[0]);
+	expect_disk(x->s, files[1], files[0], what);
+	expect_snapshots(x, layers, LAYERS, what);
+	x->judged++;
+}
+
+/* Clusters of their own first, durable, then the base changes. */
+START_TEST(flattened_snapshots_stay_while_the_base_changes)
+{
+	for (unsigned sparse = 0; sparse < 2 && !kinds[_i].extended_l2; sparse++) {
+		struct subject s;
+		struct error e;
+		size_t count;
+		subject_make(&s, &kinds[_i], 47 + (uint64_t)_i, true);
+		struct rebase_case x = {.s = &s};
+		take_snapshots(&x, sparse);
+		io_fault_forget(s.files[LAYERS - 1]);
+		struct io *top = copy_of(s.files[0]), *base = copy_of(s.files[LAYERS - 1]);
+		const struct commit_opts o = {
+			.image = s.chain, .base = LAYERS - 1, .keep = true, .flatten_snapshots = true};
+		must(convert_commit(&o, &e), &e);
+		const struct fault_record *records = io_fault_records(s.files[LAYERS - 1], &count);
+		const struct crash_start start[] = {
+			{io_memory_bytes(base), base->size}, {io_memory_bytes(top), top->size}};
+		crash_each_of(start, 2, records, count, 10, judge_flattened_commit, &x);
+		ck_assert_uint_gt(x.judged, 10);
+		struct io *done[] = {copy_of(s.files[LAYERS - 1]), copy_of(s.files[0])};
+		judge_flattened_commit(&x, done, "in the end");
+		io_close(done[0]);
+		io_close(done[1]);
+		io_close(top);
+		io_close(base);
+		free(x.snapshots[0]);
+		free(x.snapshots[1]);
+		subject_free(&s);
+	}
+}
+END_TEST
+
 START_TEST(rebase_keeps_the_disk_at_every_moment)
 {
 	for (unsigned to = 0; to < 3; to++) {
@@ -481,6 +534,7 @@ Suite *suite_commit_rebase(void)
 	tcase_add_loop_test(t, a_fault_in_commit_keeps_the_disk, 0, n);
 	tcase_add_loop_test(t, rebase_keeps_the_disk_at_every_moment, 0, n);
 	tcase_add_loop_test(t, flattened_snapshots_stay_at_every_moment, 0, n);
+	tcase_add_loop_test(t, flattened_snapshots_stay_while_the_base_changes, 0, n);
 	tcase_add_loop_test(t, rebase_from_nothing_keeps_zeros, 0, n);
 	tcase_add_loop_test(t, a_fault_in_rebase_keeps_the_disk, 0, n);
 	suite_add_tcase(s, t);
