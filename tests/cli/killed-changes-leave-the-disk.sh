@@ -4,6 +4,7 @@
 # resize, rebase and commit killed at any moment: the disk reads as before (after resize: with the old size or the new), and
 # qemu-img's check finds nothing but leaks once the image was opened again.
 # time limit: 300
+# sanitizers: no
 . "$(dirname "$0")/lib.sh"
 command -v qemu-io >/dev/null || { echo "there is no qemu-io" && exit 77; }
 

@@ -33,7 +33,7 @@ def one(seed):
     data = make(seed % len(IMAGES))
     rng = random.Random(seed)
     path = os.path.join(qemu.TMP, "damaged")
-    for n in range(40):
+    for n in range(40 if qemu.LONG else 15):
         with open(path, "wb") as file:
             file.write(damage(data, rng))
         try:
