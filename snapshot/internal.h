@@ -80,7 +80,10 @@ struct vm {
 	struct driver *driver;
 	struct driver_domain domain; /* as last looked at */
 	struct journal *journal;     /* NULL: read_only */
+	bool undefined;              /* the hypervisor has not got it any more; `domain` is shut off, without disks */
 };
+/* Takes the domain's lock and opens its journal: other commands on it wait, or this one does. */
+int vm_take_turn(struct vm *vm, struct error *e);
 /* Looks at the domain again. */
 int vm_look(struct vm *vm, struct error *e);
 void vm_step(const struct vm *vm, const char *step, const char *disk);

@@ -5,6 +5,9 @@
  */
 #include "snapshot/internal.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 static int (*const undo[TRACE_KINDS])(struct vm *vm, const struct trace *t, struct error *e) = {
 	[TRACE_DEVICE] = undo_device,
 	[TRACE_SAVED] = undo_saved,
@@ -16,6 +19,21 @@ static int (*const undo[TRACE_KINDS])(struct vm *vm, const struct trace *t, stru
 	[TRACE_FILE] = undo_file,
 	[TRACE_RECORD] = undo_record,
 };
+
+/* The domain is gone, and its state, its jobs and its records with it: what is left are files. */
+static int undo_undefined(struct vm *vm, const struct trace *t, struct error *e)
+{
+	if (t->kind == TRACE_FILE)
+		return undo_file(vm, t, e);
+	if ((t->kind != TRACE_INTERNAL && t->kind != TRACE_OVERLAY) || (access(t->path, F_OK) && errno == ENOENT))
+		return 0;
+	if (t->kind == TRACE_INTERNAL)
+		return undo_internal(vm, t, e);
+	vm_note(vm,
+		"disk %s: %s is an overlay on %s, and what the guest wrote to it is in no other file; it is left alone",
+		t->target, t->path, t->name);
+	return 0;
+}
 
 int trace_put(struct vm *vm, const struct trace *t, unsigned *id, struct error *e)
 {
@@ -55,7 +73,8 @@ int trace_undo(struct vm *vm, unsigned id, struct error *e)
 		return 0;
 	const struct trace t = *found; /* others may come and go meanwhile, but its strings stay */
 
-	if (vm_look(vm, e) || undo[t.kind](vm, &t, e) || (gives_room(t.kind) && guest_wake(vm, e)))
+	if (vm_look(vm, e) || (vm->undefined ? undo_undefined : undo[t.kind])(vm, &t, e) ||
+		(gives_room(t.kind) && guest_wake(vm, e)))
 		return -1;
 	return journal_drop(vm->journal, id, e);
 }

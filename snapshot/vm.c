@@ -45,6 +45,8 @@ int vm_look(struct vm *vm, struct error *e)
 {
 	struct driver_domain now = {0};
 
+	if (vm->undefined)
+		return 0;
 	if (vm->driver->ops->look(vm->driver, vm->domain.uuid, &now, e))
 		return -1;
 	driver_domain_free(&vm->domain);
@@ -84,8 +86,7 @@ static const atomic_bool *cancel_flag(const struct vm_opts *o)
 	return o->voice.progress ? o->voice.progress->cancel : NULL;
 }
 
-/* Other commands on this domain wait, or this one does. */
-static int take_turn(struct vm *vm, struct error *e)
+int vm_take_turn(struct vm *vm, struct error *e)
 {
 	const struct vm_opts *o = &vm->opts;
 
@@ -106,7 +107,7 @@ int vm_open(struct vm **out, const struct vm_opts *o, struct error *e)
 		vm->driver->ops->local(vm->driver, e) || vm->driver->ops->look(vm->driver, o->domain, &vm->domain, e);
 
 	if (!failed && !o->read_only) {
-		failed = take_turn(vm, e) || vm_look(vm, e);
+		failed = vm_take_turn(vm, e) || vm_look(vm, e);
 		if (!failed && vm_recover(vm, e)) {
 			failed = -1;
 			if (e->code == ERR_BUSY) /* what is busy is something else than the domain's lock */
