@@ -169,8 +169,10 @@ static void check(const struct snapshot_args *a)
 	const struct cli *c = a->vm.cli;
 	const struct vm_take *t = &a->take;
 
-	if (t->via && t->mode != VM_AUTO && t->mode != VM_INSTANT)
-		cli_usage_error(c, "--via is for --mode instant");
+	if (t->via && t->mode == VM_LIVE)
+		cli_usage_error(c, "--via is for --mode instant and cold");
+	if (t->via == VM_VIA_OVERLAY && t->extract_stopped)
+		cli_usage_error(c, "--extract stopped needs no overlay");
 	if (t->extract_stopped && t->mode != VM_COLD)
 		cli_usage_error(c, "--extract is for --mode cold");
 	if (t->synchronous && t->mode != VM_LIVE)
@@ -220,7 +222,7 @@ static void print_human(const struct snapshot_args *a, const struct driver_domai
 
 	printf("%s: snapshot %s, %u disk%s of one instant, mode %s", d->name, t->name, t->disk_count,
 		t->disk_count == 1 ? "" : "s", modes[t->mode]);
-	if (t->mode == VM_INSTANT)
+	if (t->via != VM_VIA_ANY)
 		printf(" (%s)", vias[t->via]);
 	if (t->quiesced)
 		printf(", file systems frozen");
@@ -265,7 +267,7 @@ static void print_json(const struct snapshot_args *a, const struct driver_domain
 	json_string(&j, "uuid", d->uuid);
 	json_string(&j, "name", t->name);
 	json_string(&j, "mode", modes[t->mode]);
-	if (t->mode == VM_INSTANT)
+	if (t->via != VM_VIA_ANY)
 		json_string(&j, "via", vias[t->via]);
 	json_int(&j, "created", t->created);
 	json_bool(&j, "quiesced", t->quiesced);
@@ -336,7 +338,7 @@ static const struct cli_option snapshot_options[] = {
 	CLI_ROW_HELP,
 	CLI_ROW_CONNECT,
 	{OPT_MODE, "mode", "MODE", "auto (default: instant, else live, else cold), cold, live or instant"},
-	{OPT_VIA, "via", "VIA", "instant: by internal snapshots or by an overlay (default: what holds the guest less)"},
+	{OPT_VIA, "via", "VIA", "instant, cold: by internal snapshots or by an overlay (default: what holds the guest less)"},
 	{OPT_DISKS, "disks", "LIST", "targets of the disks, vda,vdb (default: every writable local disk)"},
 	{OPT_QUIESCE, "quiesce", "[required]",
 		"freeze the guest's file systems for the instant; =required: fail when that fails"},

@@ -15,12 +15,15 @@ static bool all_qcow2(const struct take *t)
 	return true;
 }
 
+/* Of the qcow2 disks. */
 static int estimate_ms(const struct take *t, uint64_t *ms, struct error *e)
 {
 	uint64_t one;
 
 	*ms = 0;
 	for (unsigned i = 0; i < t->part_count; i++) {
+		if (t->parts[i].format != DRIVER_QCOW2)
+			continue;
 		if (stall_ms(t->parts[i].path, &one, e))
 			return -1;
 		*ms += one;
@@ -60,7 +63,7 @@ static int choose_via(struct take *t, struct error *e)
 	bool qcow2 = all_qcow2(t);
 	uint64_t ms = 0;
 
-	if (qcow2 && estimate_ms(t, &ms, e))
+	if (estimate_ms(t, &ms, e))
 		return -1;
 	t->out->via = o->via;
 	if (o->via == VM_VIA_ANY)
@@ -75,6 +78,33 @@ static int choose_via(struct take *t, struct error *e)
 			(unsigned long long)ms);
 	else
 		vm_note(t->vm, "instant by overlay: not all disks are qcow2");
+	return 0;
+}
+
+/* The disks are read after the guest was started, so that an internal snapshot is deleted beside it, by QEMU, which may take longer
+ * than the save did. */
+static int choose_cold(struct take *t, struct error *e)
+{
+	const struct vm_take *o = t->opts;
+	uint64_t ms;
+
+	t->out->via = o->via;
+	if (o->via == VM_VIA_OVERLAY)
+		return refuse_overlay(t, e);
+	if (o->via != VM_VIA_ANY || o->keep || o->extract_stopped)
+		return 0;
+	if (estimate_ms(t, &ms, e))
+		return -1;
+	if (ms < SHORT_MS)
+		return 0;
+	if (refuse_overlay(t, e)) {
+		vm_note(t->vm, "deleting the internal snapshots will hold the guest for about %llu ms; by overlay: %s",
+			(unsigned long long)ms, e->msg);
+		return 0;
+	}
+	t->out->via = VM_VIA_OVERLAY;
+	vm_note(t->vm, "cold by overlay: deleting internal snapshots would hold the guest for about %llu ms",
+		(unsigned long long)ms);
 	return 0;
 }
 
@@ -145,5 +175,7 @@ int take_choose(struct take *t, struct error *e)
 	t->out->mode = t->domain.state == DRIVER_SHUT_OFF ? VM_COLD : o->mode;
 	if (t->out->mode == VM_AUTO ? choose_auto(t, e) : t->out->mode == VM_INSTANT && choose_via(t, e))
 		return -1;
-	return refuse_mode(t, e) || choose_quiesced(t, e) ? -1 : 0;
+	if (refuse_mode(t, e) || (t->out->mode == VM_COLD && vm_active(t->vm) && choose_cold(t, e)))
+		return -1;
+	return choose_quiesced(t, e);
 }

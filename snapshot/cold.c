@@ -2,7 +2,8 @@
  *
  * Cold: the guest is stopped by a managed save, our own engine makes an internal snapshot in each disk under QEMU's write
  * locks, and the guest starts before anything is extracted. A raw disk is cloned where the file system can, else its image is
- * made while the guest is stopped. Also what is done with a guest that does not run.
+ * made while the guest is stopped. Where QEMU would take long to delete internal snapshots again, the guest is started on overlays
+ * instead. Also what is done with a guest that does not run.
  */
 #include "qcow2/edit.h"
 #include "snapshot/internal.h"
@@ -183,6 +184,24 @@ int take_cold(struct take *t, struct error *e)
 		chain_close(locked[i]);
 	if (failed || t->extract_stopped)
 		return failed ? -1 : 0;
+	return take_cold_start(t, e);
+}
+
+/* order: journal, save, start without letting it go on, overlays, resume. What the disks held when it was saved is below the overlays
+ * then. The pause stands in the journal before the save: taken back, the guest is started first and resumed then. */
+int take_cold_overlay(struct take *t, struct error *e)
+{
+	struct vm *vm = t->vm;
+
+	if ((t->domain.state == DRIVER_RUNNING && trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, NULL, e)) ||
+		save(t, e))
+		return -1;
+	vm_step(vm, "start", NULL);
+	if (vm->driver->ops->start(vm->driver, t->domain.uuid, true, e) || take_put_overlays(t, e))
+		return -1;
+	vm_step(vm, "snapshot", NULL);
+	if (take_make_overlays(t, e) || trace_undo_kind(vm, TRACE_PAUSED, e))
+		return -1;
 	return take_cold_start(t, e);
 }
 

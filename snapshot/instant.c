@@ -88,7 +88,7 @@ int take_internal(struct take *t, struct error *e)
 
 /* ---- overlay ---- */
 
-static int overlay_deed(struct take *t, struct error *e)
+int take_make_overlays(struct take *t, struct error *e)
 {
 	AUTO_FREE struct driver_new_file *files = mem_calloc(t->part_count, sizeof *files, "overlays", e);
 	int failed = !files;
@@ -120,10 +120,15 @@ static int put_overlay(struct take *t, struct part *p, struct error *e)
 	return disk_identity(p->path, &trace.dev, &trace.ino, e) || trace_put(t->vm, &trace, NULL, e) ? -1 : 0;
 }
 
-int take_overlay(struct take *t, struct error *e)
+int take_put_overlays(struct take *t, struct error *e)
 {
 	for (unsigned i = 0; i < t->part_count; i++)
 		if (put_overlay(t, &t->parts[i], e))
 			return -1;
-	return instant(t, overlay_deed, e);
+	return 0;
+}
+
+int take_overlay(struct take *t, struct error *e)
+{
+	return take_put_overlays(t, e) || instant(t, take_make_overlays, e) ? -1 : 0;
 }

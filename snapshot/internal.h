@@ -216,6 +216,7 @@ struct space_watch {
 void space_watch_begin(struct space_watch *w, const struct take *t);
 /* The modes: after each the parts can be read, and what must be undone at the end is in the journal. */
 int take_cold(struct take *t, struct error *e);
+int take_cold_overlay(struct take *t, struct error *e);
 /* The guest goes on, after a cold snapshot. */
 int take_cold_start(struct take *t, struct error *e);
 /* What was locked until now may be used. */
@@ -223,6 +224,9 @@ void take_let_go(struct take *t);
 int take_live(struct take *t, struct error *e);
 int take_internal(struct take *t, struct error *e);
 int take_overlay(struct take *t, struct error *e);
+/* Its two steps: the overlays' traces, and their making (snapshot/instant.c). */
+int take_put_overlays(struct take *t, struct error *e);
+int take_make_overlays(struct take *t, struct error *e);
 /* The internal snapshot of a part is there, in `path`: which one it is goes into the journal. */
 int take_know_internal(struct take *t, const struct part *p, const char *path, struct error *e);
 /* Where the images go, before the first step; then images out of the parts (snapshot/extract.c). */

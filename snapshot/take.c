@@ -126,7 +126,7 @@ static int freeze_state(struct take *t, struct error *e)
 {
 	switch (t->out->mode) {
 	case VM_COLD:
-		return take_cold(t, e);
+		return t->out->via == VM_VIA_OVERLAY ? take_cold_overlay(t, e) : take_cold(t, e);
 	case VM_LIVE:
 		return take_live(t, e);
 	default:

@@ -124,7 +124,7 @@ for words in snapshot list disks delete "delete web" "list a b" "recover a b" "s
 	fails 2 "vm $words" "$QSNAP" vm $words
 	says "Expecting the name of a domain"
 done
-for words in "--mode hot" "--via nbd" "--via internal --mode cold" "--extract running" "--extract stopped" "--quiesce=perhaps" \
+for words in "--mode hot" "--via nbd" "--via internal --mode live" "--via overlay --mode cold --extract stopped --to d" "--extract running" "--extract stopped" "--quiesce=perhaps" \
 	"--disks vda,,vdb" "--max-pause 0" "--max-pause x" "--wait -1" "--threads 9999" "--format raw" "--to d --format vmdk" \
 	"--to d --format raw --compress zlib" "--to d --compress lz4" "--to d --compress zlib:13" "--to d --compress zstd:" \
 	"--to d --compress zlib,size=1M" "--keep --mode live --to d" "--keep --via overlay --to d" "--mode live" "--via overlay" \

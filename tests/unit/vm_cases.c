@@ -18,6 +18,8 @@ const struct vm_case vm_cases[] = {
 	{"cold, a raw disk", BEFORE_RUNNING, true, VM_COLD, VM_VIA_ANY, false, true, false, false},
 	{"cold, kept", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false, false},
 	{"cold, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_ANY, false, false, false, false},
+	{"cold, overlay", BEFORE_RUNNING, true, VM_COLD, VM_VIA_OVERLAY, false, true, false, false},
+	{"cold, overlay, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_OVERLAY, false, false, false, false},
 	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, false, false, false, false},
 	{"shut off, a raw disk", BEFORE_SHUT_OFF, true, VM_AUTO, VM_VIA_ANY, false, false, false, false},
 	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false},

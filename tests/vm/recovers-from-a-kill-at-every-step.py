@@ -23,6 +23,7 @@ COMMANDS = {
     "overlay": [*INSTANT, "overlay", "--quiesce", "--to"],
     "live": ["--mode", "live", "--quiesce", "--to"],
     "cold": ["--mode", "cold", "--to"],
+    "cold-overlay": ["--mode", "cold", "--via", "overlay", "--quiesce", "--to"],
     "kept": [*INSTANT, "internal", "--quiesce", "--keep"],
     "cold-kept": ["--mode", "cold", "--keep"],
 }

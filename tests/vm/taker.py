@@ -11,7 +11,7 @@ import records
 from rig import TOP, run
 
 QSNAP = os.environ.get("QSNAP", os.path.join(TOP, "build/qsnap"))
-MODES = (("instant", "--via", "internal"), ("instant", "--via", "overlay"), ("live",), ("cold",))
+MODES = (("instant", "--via", "internal"), ("instant", "--via", "overlay"), ("live",), ("cold",), ("cold", "--via", "overlay"))
 FORMATS = {"qcow2": (), "raw": ("--format", "raw"), "zstd": ("--compress", "zstd"), "zlib": ("--compress", "zlib")}
 
 
