@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Runs the cases of tests/images. usage: run.py [CASE...]      QSNAP=path of qsnap (default build/qsnap)
+QSNAP_AGAIN=another build of it, for what one with sanitizers need not do a second time (default: the same)
 
 CASE/expect has lines `word: value`; a `#` begins a comment line:
   check: STATUS                  of `qsnap check`; 0, 1, 2, 3
@@ -37,6 +38,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 QSNAP = os.path.abspath(os.environ.get("QSNAP", "build/qsnap"))
+AGAIN = os.path.abspath(os.environ.get("QSNAP_AGAIN", QSNAP))
 QEMU = shutil.which("qemu-img")
 SECONDS = 20
 MEMORY = (400 if os.environ.get("VARIANT") == "address" else 300) << 20
@@ -129,7 +131,7 @@ def check(want):
         if out and numbers.get(key, 0) != int(want.get(word, 0)):
             raise Wrong("check: %d %s instead of %s\n%s" % (numbers.get(key, 0), word, want.get(word, 0), err[-1500:]))
     for threads in ("0", "4"):
-        again = run(QSNAP, "check", "-f", "qcow2", "--output=json", "--threads", threads, "image")
+        again = run(AGAIN, "check", "-f", "qcow2", "--output=json", "--threads", threads, "image")
         if again != (got, out, err):
             raise Wrong("check: not the same with %s threads" % threads)
     if QEMU and "qemu" not in want:
@@ -198,13 +200,12 @@ def fixed(out):
 def readable():
     """What the image and its snapshot show, None where that cannot be read."""
     shown = []
-    once_more = {"ASAN_OPTIONS": "detect_leaks=0"}  # leaks were looked for before, and that takes half of the time
-    info = run(QSNAP, "info", "-f", "qcow2", "--output=json", "image", **once_more)[1]
+    info = run(AGAIN, "info", "-f", "qcow2", "--output=json", "image")[1]
     if len(info) == 1 << 20:  # more than was kept
         info = ""
     names = [x["name"] for x in json.loads(info or "{}").get("snapshots", [])]
     for source in [[]] + [["-l", "snapshot.name=" + n] for n in names[:3]]:
-        run(QSNAP, "convert", "-f", "qcow2", "-O", "raw", *source, "image", "out", **once_more)
+        run(AGAIN, "convert", "-f", "qcow2", "-O", "raw", *source, "image", "out")
         shown.append(content("out"))
         if shown[-1]:
             os.unlink("out")
@@ -227,7 +228,7 @@ def repair(want, mode, before):
     word = "repair" if mode == "all" else "repair-leaks"
     check_status = int(want["check"])
     expected = tuple(int(x) for x in want.get(word, "%d 0 0" % check_status).split())
-    judges = [QSNAP, QEMU] if QEMU and "qemu" not in want and "qemu-check" not in want else [QSNAP]
+    judges = [AGAIN, QEMU] if QEMU and "qemu" not in want and "qemu-check" not in want else [AGAIN]
     got, numbers, err, second = repair_by(QSNAP, mode, judges)
     if (got,) + numbers != expected:
         raise Wrong("check -r %s: %d, fixed %d %d instead of %s\n%s" % ((mode, got) + numbers + (expected, err[-1500:])))
@@ -242,7 +243,7 @@ def repair(want, mode, before):
         if old and old != new and "repair-changes" not in want:
             raise Wrong("check -r %s: what was readable reads otherwise" % mode)
     state = files()["image"]
-    again = run(QSNAP, "check", "-f", "qcow2", "-r", mode, "--output=json", "--threads", "0", "image")
+    again = run(AGAIN, "check", "-f", "qcow2", "-r", mode, "--output=json", "--threads", "0", "image")
     if again[0] != got or fixed(again[1]) != (0, 0) or files()["image"] != state:
         raise Wrong("check -r %s: a second repair finds something to do" % mode)
     give_back()
