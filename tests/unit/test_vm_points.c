@@ -236,6 +236,35 @@ START_TEST(test_delete_dies)
 }
 END_TEST
 
+/* The same where a write fails, or all do from it on: nothing is lost, and the next command finishes it. */
+START_TEST(test_delete_fails)
+{
+	struct vm_catalog left;
+	unsigned calls = 0;
+
+	for (unsigned k = 1; k == 1 || calls >= k - 1; k++) {
+		struct vm_case c = {.before = BEFORE_RUNNING};
+
+		vm_case_set(w, &c);
+		OK(take("a", VM_INSTANT));
+		OK(take("b", VM_INSTANT));
+		OK(take("c", VM_INSTANT));
+		journal_fault_at(k, JOURNAL_FAULT_FAILS, _i);
+		int failed = delete ("b");
+
+		calls = journal_fault_calls();
+		ck_assert_msg(failed || calls < k || !_i, "write %u failed, and nobody said so", k);
+		OK(vm_run_recover(w, &e));
+		OK(points(&left));
+		if (vm_catalog_find(&left, "b"))
+			OK(delete ("b"));
+		vm_catalog_free(&left);
+		expect("a c<a*");
+		ck_assert_int_ne(access(CATALOG ".new", F_OK), 0);
+	}
+}
+END_TEST
+
 /* ---- trees ---- */
 
 static void add(struct vm_catalog *c, const char *name, const char *parent, int64_t created)
@@ -336,6 +365,7 @@ Suite *suite_vm_points(void)
 	tcase_add_test(t, test_compared);
 	tcase_add_test(t, test_other_file);
 	tcase_add_loop_test(t, test_delete_dies, 0, 2);
+	tcase_add_loop_test(t, test_delete_fails, 0, 2);
 	tcase_add_test(t, test_forks);
 	tcase_add_test(t, test_damaged);
 	suite_add_tcase(s, t);
