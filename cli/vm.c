@@ -309,7 +309,9 @@ static const struct cli_command *const vm_verbs[] = {
 	&cli_vm_delete,
 	&cli_vm_disks,
 	&cli_vm_list,
+	&cli_vm_prune,
 	&cli_vm_recover,
+	&cli_vm_show,
 	&cli_vm_snapshot,
 	NULL,
 };

@@ -2,10 +2,11 @@
  *
  * `vm list`: the snapshots in a domain's disks, and those that the hypervisor lists.
  */
-#include "cli/vm.h"
+#include "cli/vm_points.h"
 
 #include <getopt.h>
-#include <time.h>
+
+enum { OPT_TREE = CLI_OWN };
 
 /* "vda,vdb"; returns its width. */
 static int print_targets(const struct vm_listed *l)
@@ -47,13 +48,9 @@ static void print_human(const struct vm_listed *l, unsigned count)
 	if (count)
 		printf("%-*s  %-25s  %-*s  KIND\n", name, "NAME", "TAKEN", disks, "DISKS");
 	for (unsigned i = 0; i < count; i++) {
-		char when[32] = "";
-		struct tm tm;
-		time_t created = (time_t)l[i].created;
+		char when[32];
 
-		if (localtime_r(&created, &tm) && !strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S %z", &tm))
-			when[0] = 0;
-		printf("%-*s  %-25s  ", name, l[i].name, when);
+		printf("%-*s  %-25s  ", name, l[i].name, cli_vm_time(l[i].created, when));
 		printf("%*s  ", disks - print_targets(&l[i]), "");
 		print_kind(&l[i]);
 	}
@@ -87,12 +84,49 @@ static void print_json(const struct driver_domain *d, const struct vm_listed *l,
 	putchar('\n');
 }
 
-static int list(struct cli_vm *v, const char *domain, struct error *e)
+static void print_tree_json(const struct driver_domain *d, const struct vm_catalog *c)
+{
+	struct json j;
+
+	json_init(&j, stdout, false);
+	json_object_begin(&j, NULL);
+	cli_vm_json_head(&j, d, c);
+	json_array_begin(&j, "snapshots");
+	for (unsigned i = 0; i < c->count; i++) {
+		json_object_begin(&j, NULL);
+		cli_vm_json_point(&j, c, &c->points[i]);
+		json_object_end(&j);
+	}
+	json_array_end(&j);
+	json_object_end(&j);
+	putchar('\n');
+}
+
+static int list_tree(struct cli_vm *v, struct error *e)
+{
+	struct vm_catalog c;
+	int failed = 0;
+
+	if (vm_points(v->vm, &c, e) < 0)
+		return -1;
+	if (v->json)
+		print_tree_json(vm_domain(v->vm), &c);
+	else
+		failed = cli_vm_print_tree(&c, e);
+	vm_catalog_free(&c);
+	return failed;
+}
+
+static int list(struct cli_vm *v, const char *domain, bool tree, struct error *e)
 {
 	struct vm_listed *l;
 	unsigned count;
 
-	if (cli_vm_begin(v, e) < 0 || cli_vm_open(v, domain, true, e) < 0 || vm_list(v->vm, &l, &count, e) < 0)
+	if (cli_vm_begin(v, e) < 0 || cli_vm_open(v, domain, true, e) < 0)
+		return -1;
+	if (tree)
+		return list_tree(v, e);
+	if (vm_list(v->vm, &l, &count, e) < 0)
 		return -1;
 	if (v->json)
 		print_json(vm_domain(v->vm), l, count);
@@ -106,20 +140,22 @@ static int list_run(struct cli *c, int argc, char **argv)
 {
 	struct cli_vm v = {.cli = c};
 	struct error e;
+	bool tree = false;
 	const char *arg;
 	int id;
 
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1)
-		cli_vm_option(&v, id, arg);
+		tree |= !cli_vm_option(&v, id, arg) && id == OPT_TREE;
 	if (argc - optind != 1)
 		cli_usage_error(c, "Expecting the name of a domain");
-	const int failed = list(&v, argv[optind], &e);
+	const int failed = list(&v, argv[optind], tree, &e);
 	return cli_vm_end(&v, cli_vm_close(&v, failed, &e));
 }
 
 static const struct cli_option list_options[] = {
 	CLI_ROW_HELP,
 	CLI_ROW_CONNECT,
+	{OPT_TREE, "tree", NULL, "which was taken of which, as the catalog of kept snapshots tells"},
 	CLI_ROW_STATE,
 	CLI_ROW_JSON,
 	CLI_ROW_VERBOSE,

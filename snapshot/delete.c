@@ -32,12 +32,30 @@ static int refuse_long_stall(const struct vm *vm, const struct vm_listed *s, str
 	return 0;
 }
 
+/* The catalog's point goes last: until then it can be seen that it is there in part. */
+static int put_point(struct vm *vm, const char *name, struct error *e)
+{
+	struct vm_catalog c;
+
+	if (catalog_read(vm, &c, e))
+		return -1;
+	const struct vm_point *p = vm_catalog_find(&c, name);
+	int failed =
+		p ? trace_put(vm, &(struct trace){.kind = TRACE_POINT, .name = p->name, .date = p->created}, NULL, e)
+		  : 0;
+
+	vm_catalog_free(&c);
+	return failed;
+}
+
 /* What is to go becomes a trace: from here on it is taken back, whatever happens. */
 static int put(struct vm *vm, const struct vm_listed *s, struct error *e)
 {
 	AUTO_FREE char *id = NULL;
 
 	if (s->recorded && trace_put(vm, &(struct trace){.kind = TRACE_RECORD, .name = s->name}, NULL, e))
+		return -1;
+	if (put_point(vm, s->name, e))
 		return -1;
 	for (unsigned i = 0; i < s->target_count; i++) {
 		const struct driver_disk *d = vm_disk(vm, s->targets[i]);
@@ -56,6 +74,27 @@ static int put(struct vm *vm, const struct vm_listed *s, struct error *e)
 	return 0;
 }
 
+/* No disk has it, but perhaps the catalog and the hypervisor's list. */
+static int delete_lost(struct vm *vm, const struct vm_listed *s, const char *name, struct error *e)
+{
+	struct vm_catalog c;
+
+	if (catalog_read(vm, &c, e))
+		return -1;
+	bool there = vm_catalog_find(&c, name) != NULL;
+
+	vm_catalog_free(&c);
+	if (!there && !s)
+		return err_set(e, ERR_NOT_FOUND, "domain '%s' has no snapshot '%s'", vm->domain.name, name);
+	if (!there || (s && s->external))
+		return err_set(e, ERR_UNSUPPORTED,
+			"snapshot '%s' is one of the hypervisor's own outside the disks; it is for its own tools to "
+			"delete",
+			name);
+	vm_note(vm, "no disk has the snapshot '%s' any more; it goes from the catalog", name);
+	return put(vm, s ? s : &(struct vm_listed){.name = (char *)name}, e) || trace_take_back(vm, e) ? -1 : 0;
+}
+
 int vm_delete(struct vm *vm, const char *name, struct error *e)
 {
 	struct vm_listed *all;
@@ -66,13 +105,8 @@ int vm_delete(struct vm *vm, const char *name, struct error *e)
 		return -1;
 	const struct vm_listed *s = find(all, count, name);
 
-	if (!s)
-		failed = err_set(e, ERR_NOT_FOUND, "domain '%s' has no snapshot '%s'", vm->domain.name, name);
-	else if (s->external || !s->target_count)
-		failed = err_set(e, ERR_UNSUPPORTED,
-			"snapshot '%s' is one of the hypervisor's own outside the disks; it is for its own tools to "
-			"delete",
-			name);
+	if (!s || s->external || !s->target_count)
+		failed = delete_lost(vm, s, name, e);
 	else
 		failed = refuse_twins(s, e) || refuse_long_stall(vm, s, e) || put(vm, s, e) || trace_take_back(vm, e);
 	vm_listed_free(all, count);

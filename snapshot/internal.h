@@ -23,6 +23,7 @@ enum trace_kind {
 	TRACE_COPY,     /* a block copy of disk `target` to `path` runs */
 	TRACE_FILE,     /* the file `path`, ours if it is the one of `dev` and `ino` */
 	TRACE_RECORD,   /* the hypervisor's record of snapshot `name` */
+	TRACE_POINT,    /* the catalog's point `name`, the one of `date` */
 	TRACE_KINDS,
 };
 struct trace {
@@ -125,6 +126,23 @@ int refuse_other_file(const char *path, const struct trace *t, struct error *e);
 int undo_copy(struct vm *vm, const struct trace *t, struct error *e);
 int undo_file(struct vm *vm, const struct trace *t, struct error *e);
 int undo_record(struct vm *vm, const struct trace *t, struct error *e);
+int undo_point(struct vm *vm, const struct trace *t, struct error *e); /* (snapshot/point.c) */
+
+/* ---- the catalog: STATE/UUID.snapshots, a JSON object ---- */
+
+/* As the file has it, in the order of taking, not compared with the disks (snapshot/catalog_read.c). */
+int catalog_read(const struct vm *vm, struct vm_catalog *out, struct error *e);
+/* The same of a text; `uuid`: of the domain that it must be of. */
+int catalog_parse(const char *text, size_t len, const char *uuid, struct vm_catalog *out, struct error *e);
+/* Durable on return; after a crash the old one or the new one. Unlisted points are left out (snapshot/catalog_write.c). */
+int catalog_write(const struct vm *vm, const struct vm_catalog *c, struct error *e);
+int catalog_clean(const struct vm *vm, struct error *e); /* what a dead command left of a new one goes */
+char *catalog_path(const struct vm *vm, struct error *e);
+/* Takes what the point owns, and leaves it there with an error (snapshot/catalog.c). */
+int catalog_add(struct vm_catalog *c, struct vm_point *p, struct error *e);
+/* Its children become its parent's; if it was current, its parent is. */
+int catalog_remove(struct vm_catalog *c, const char *name, struct error *e);
+void point_free(struct vm_point *p); /* what it owns */
 
 /* ---- files of ours (snapshot/made.c) ---- */
 
@@ -189,6 +207,7 @@ struct take {
 	struct chain **held; /* disks that nobody may write to until they were extracted, one for each part or NULL */
 	bool folder_made;    /* that of the images; it goes when nothing came into it */
 	unsigned manifest;   /* its trace; 0: none */
+	unsigned point;      /* that of the catalog's point; 0: none */
 	uint64_t paused_at;  /* CLOCK_MONOTONIC, ns; 0: not */
 	uint64_t held_at;    /* the same, the guest's file systems included */
 };
@@ -242,6 +261,9 @@ bool take_to_folder(const struct take *t);
 const char *take_slash(const struct take *t); /* what stands between the folder of --to and a name in it */
 /* DIR/manifest.json, when the images went to a folder (snapshot/manifest.c). */
 int take_manifest(struct take *t, struct error *e);
+/* One that is to be kept can get a place in the catalog, before the first step; then it gets it (snapshot/point.c). */
+int take_point_look(struct take *t, struct error *e);
+int take_point(struct take *t, struct error *e);
 /* The guest's file systems, as asked for: frozen until trace_undo_kind(TRACE_FROZEN) (snapshot/freeze.c). */
 int take_freeze(struct take *t, struct error *e);
 uint64_t take_now_ns(void); /* CLOCK_MONOTONIC */
@@ -257,6 +279,8 @@ int take_deadline(const struct take *t, struct error *e);
 int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e);
 /* `id` NULL: the only one of that name. */
 int disk_snapshot_delete(const char *path, const char *name, const char *id, struct error *e);
+/* Whether snapshots can be inside of it (snapshot/list.c). */
+bool disk_can_hold(const struct driver_disk *d);
 /* Opens a disk's file alone to look at it, beside a running guest, too. */
 int disk_look(const char *path, enum driver_format format, struct chain **out, struct error *e);
 /* Whether the file has one of this name, looked at beside a running guest, too: 1, 0, -1. *id (the caller's) and *date: which one. */

@@ -16,6 +16,7 @@ static const char *const kind_names[TRACE_KINDS] = {
 	[TRACE_COPY] = "copy",
 	[TRACE_FILE] = "file",
 	[TRACE_RECORD] = "record",
+	[TRACE_POINT] = "point",
 };
 static const char *const format_names[] =
 	{[DRIVER_RAW] = "raw", [DRIVER_QCOW2] = "qcow2", [DRIVER_FORMAT_OTHER] = "other"};

@@ -91,7 +91,7 @@ static int list_records(const struct vm *vm, struct listing *l, struct error *e)
 	return failed ? -1 : 0;
 }
 
-static bool can_hold(const struct driver_disk *d)
+bool disk_can_hold(const struct driver_disk *d)
 {
 	return vm_disk_obstacle(d) == VM_TAKEN && d->images[0].format == DRIVER_QCOW2;
 }
@@ -110,7 +110,7 @@ int vm_list(struct vm *vm, struct vm_listed **out, unsigned *count, struct error
 	int failed = 0;
 
 	for (unsigned i = 0; i < vm->domain.disk_count && !failed; i++) {
-		if (!can_hold(&vm->domain.disks[i]))
+		if (!disk_can_hold(&vm->domain.disks[i]))
 			continue;
 		holders++;
 		failed = list_disk(&l, &vm->domain.disks[i], e);

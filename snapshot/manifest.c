@@ -8,14 +8,6 @@
 
 enum { MANIFEST_VERSION = 1 };
 
-static const char *mode_name(enum vm_mode mode)
-{
-	static const char *const names[] = {
-		[VM_AUTO] = "auto", [VM_COLD] = "cold", [VM_LIVE] = "live", [VM_INSTANT] = "instant"};
-
-	return names[mode];
-}
-
 static void write_manifest(const struct take *t, FILE *f)
 {
 	struct json j;
@@ -31,7 +23,7 @@ static void write_manifest(const struct take *t, FILE *f)
 	json_string(&j, "uuid", t->domain.uuid);
 	json_string(&j, "name", t->out->name);
 	json_string(&j, "created", when);
-	json_string(&j, "mode", mode_name(t->out->mode));
+	json_string(&j, "mode", vm_mode_name(t->out->mode));
 	json_bool(&j, "quiesced", t->out->quiesced);
 	json_array_begin(&j, "disks");
 	for (unsigned i = 0; i < t->part_count; i++) {

@@ -131,6 +131,89 @@ void vm_taken_free(struct vm_taken *t); /* what it owns */
 /* After a failure the guest is as it was, unless vm_left tells otherwise. ERR_CHANGED: the verification failed. */
 int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, struct error *e);
 
+/* ---- what was taken from what (snapshot/catalog*.c): STATE/UUID.snapshots ---- */
+
+struct vm_point_disk {
+	char *target;
+	char *path;       /* of the disk's top at that time, absolute */
+	uint64_t size;    /* virtual, bytes, at the instant */
+	char *id;         /* the internal snapshot's number in that file; its name is the point's */
+	int64_t date_sec; /* its time, which with id and name says that it is still the same one */
+	uint32_t date_nsec;
+};
+struct vm_point_export {   /* images that were made of it: `--to` */
+	int64_t when;      /* seconds since 1970 */
+	char *target, *to; /* a disk, and a file's absolute name or "glance:ID" */
+	uint64_t bytes;
+	char digest[129]; /* SHA-256 of the image, hex; "" unknown */
+};
+enum vm_point_state {
+	VM_POINT_WHOLE,    /* each disk has it, and it is the one that was taken */
+	VM_POINT_PARTLY,   /* some disks have lost it */
+	VM_POINT_MISSING,  /* no disk has it */
+	VM_POINT_FOREIGN,  /* a disk has another one of that name, or is another file */
+	VM_POINT_UNLISTED, /* in the disks, not in the catalog: somebody else made it */
+};
+struct vm_point {
+	char *name;
+	char *parent; /* the point that the disks were at when it was taken; NULL: none known */
+	int64_t created;
+	enum vm_mode mode;
+	enum vm_via via;
+	bool quiesced;
+	enum driver_state was; /* the guest's state at the instant */
+	char *xml;             /* the definition at the instant */
+	char *memory;          /* a file; NULL: none (reserved: nothing makes one yet) */
+	struct vm_point_disk *disks;
+	unsigned disk_count;
+	struct vm_point_export *exports;
+	unsigned export_count;
+	enum vm_point_state state; /* as found when the catalog was compared with the disks */
+	char *why;                 /* in words, when it is not whole; NULL */
+};
+struct vm_catalog {
+	char *current;           /* the point that the disks' present state came from; NULL: none */
+	struct vm_point *points; /* by time, oldest first */
+	unsigned count;
+};
+/* Reads the catalog and compares it with the disks; those that it does not list are there as well. No file: an empty one.
+ * ERR_CORRUPT: it cannot be read; ERR_UNSUPPORTED: of a later version. */
+int vm_points(struct vm *vm, struct vm_catalog *out, struct error *e);
+void vm_catalog_free(struct vm_catalog *c);                                     /* what it owns */
+struct vm_point *vm_catalog_find(const struct vm_catalog *c, const char *name); /* NULL: none, or `name` is */
+/* Indexes of that point and of all that were taken below it, each behind those below it; the caller's. ERR_NOT_FOUND */
+int vm_catalog_below(const struct vm_catalog *c, const char *name, unsigned **order, unsigned *count, struct error *e);
+/* What deleting it would free in disk `disk` of the point, and what it shares. ERR_BUSY: a guest writes to the disk; ERR_LIMIT: more
+ * than `most_bytes` of tables might have to be read (snapshot/point_usage.c). */
+int vm_point_usage(struct vm *vm, const struct vm_point *p, unsigned disk, uint64_t most_bytes,
+	struct snapshot_usage *out, struct error *e);
+/* Words for people and programs. */
+const char *vm_point_state_name(enum vm_point_state s);
+const char *vm_mode_name(enum vm_mode m);
+const char *vm_via_name(enum vm_via v);
+
+/* ---- which to keep (snapshot/prune.c): restic's rules ---- */
+
+struct vm_span { /* of time, by the calendar */
+	unsigned years, months, days, hours;
+};
+/* "1y5m7d2h", each part at most once, in this order. */
+int vm_span_parse(const char *text, struct vm_span *out, struct error *e);
+enum vm_period { VM_LAST, VM_HOURLY, VM_DAILY, VM_WEEKLY, VM_MONTHLY, VM_YEARLY, VM_PERIODS };
+const char *vm_period_name(enum vm_period p);
+struct vm_keep {
+	/* The newest of each of so many periods that have any, by local time, weeks from Monday on; the oldest of all, too, while
+	 * there are some left to count. */
+	unsigned count[VM_PERIODS];
+	struct vm_span within;    /* before the newest; zeros: not asked for */
+	const char *const *names; /* patterns as the shell has them */
+	unsigned name_count;
+};
+enum { VM_REASON_WITHIN = 1 << VM_PERIODS, VM_REASON_NAME = 2 << VM_PERIODS, VM_REASON_STATE = 4 << VM_PERIODS };
+/* out[i], c->count of them: why point i is kept, bits 1 << enum vm_period and those above; 0: it may go. Only whole ones may, and only
+ * they are counted. ERR_USAGE: no rule, or nothing would be kept. */
+int vm_prune_plan(const struct vm_catalog *c, const struct vm_keep *keep, unsigned *out, struct error *e);
+
 /* ---- the rest ---- */
 
 /* A snapshot that a domain's disks hold (snapshot/list.c). */
@@ -145,7 +228,8 @@ struct vm_listed {
 };
 int vm_list(struct vm *vm, struct vm_listed **out, unsigned *count, struct error *e);
 void vm_listed_free(struct vm_listed *l, unsigned count);
-/* Deletes it from every disk that has it, and the hypervisor's record (snapshot/delete.c). */
+/* Deletes it from every disk that has it, the hypervisor's record and the catalog's point, whose children become its parent's
+ * (snapshot/delete.c). One that all disks have lost goes from the catalog. */
 int vm_delete(struct vm *vm, const char *name, struct error *e);
 /* Takes back all that the journal tells of (snapshot/recover.c); vm_open has done so already. ERR_CHANGED: a disk is not the
  * one that it was, and nothing was done to it. */

@@ -115,7 +115,7 @@ static int begin(struct take *t, struct error *e)
 	if (!o->to && !o->keep)
 		return err_set(e, ERR_USAGE, "a snapshot that is neither kept nor written anywhere");
 	if (t->vm->driver->ops->look(t->vm->driver, t->vm->domain.uuid, &t->domain, e) || take_scope(t, e) ||
-		choose_name(t, e))
+		choose_name(t, e) || take_point_look(t, e))
 		return -1;
 	return look_at_disks(t, e) || take_targets(t, e) || take_choose(t, e) || take_space(t, e) || take_folder(t, e)
 		       ? -1
@@ -148,11 +148,13 @@ static int start_at_last(struct take *t, struct error *e)
 /* What the user gets is not ours to take back any more: all of it in one step. */
 static int keep_results(struct take *t, struct error *e)
 {
-	AUTO_FREE unsigned *ids = mem_calloc(2 * (size_t)t->part_count + 1, sizeof *ids, "results", e);
+	AUTO_FREE unsigned *ids = mem_calloc(2 * (size_t)t->part_count + 2, sizeof *ids, "results", e);
 	unsigned count = 0;
 
 	if (!ids)
 		return -1;
+	if (t->point)
+		ids[count++] = t->point;
 	if (t->manifest)
 		ids[count++] = t->manifest;
 	for (unsigned i = 0; i < t->part_count; i++) {
@@ -193,7 +195,7 @@ int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, str
 	mine.max_pause = vm_max_pause(vm);
 	*out = (struct vm_taken){0};
 	int failed = begin(&t, e) || freeze_state(&t, e) || take_extract(&t, e) || start_at_last(&t, e) ||
-		     take_digests(&t, e) || take_manifest(&t, e) || keep_results(&t, e);
+		     take_digests(&t, e) || take_manifest(&t, e) || take_point(&t, e) || keep_results(&t, e);
 
 	take_let_go(&t);
 	if (trace_take_back(vm, failed ? &later : e)) {

@@ -18,13 +18,14 @@ static int (*const undo[TRACE_KINDS])(struct vm *vm, const struct trace *t, stru
 	[TRACE_COPY] = undo_copy,
 	[TRACE_FILE] = undo_file,
 	[TRACE_RECORD] = undo_record,
+	[TRACE_POINT] = undo_point,
 };
 
 /* The domain is gone, and its state, its jobs and its records with it: what is left are files. */
 static int undo_undefined(struct vm *vm, const struct trace *t, struct error *e)
 {
-	if (t->kind == TRACE_FILE)
-		return undo_file(vm, t, e);
+	if (t->kind == TRACE_FILE || t->kind == TRACE_POINT)
+		return undo[t->kind](vm, t, e);
 	if ((t->kind != TRACE_INTERNAL && t->kind != TRACE_OVERLAY) || (access(t->path, F_OK) && errno == ENOENT))
 		return 0;
 	if (t->kind == TRACE_INTERNAL)

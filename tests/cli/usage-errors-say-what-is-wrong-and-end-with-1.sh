@@ -119,7 +119,8 @@ fails 2 "an unknown option of vm list" "$QSNAP" vm list --frobnicate web
 says "qsnap vm list: unrecognized option '--frobnicate'"
 says "Try 'qsnap vm list --help' for more information"
 fails 2 "--untrusted" "$QSNAP" --untrusted vm list web
-for words in snapshot list disks delete "delete web" "list a b" "recover a b" "snapshot a b c"; do
+for words in snapshot list disks delete "delete web" "list a b" "recover a b" "snapshot a b c" "list --tree" show "show a b c" \
+	"delete --children web" "prune --keep-last 1" "prune a b --keep-last 1"; do
 	# shellcheck disable=SC2086 # words
 	fails 2 "vm $words" "$QSNAP" vm $words
 	says "Expecting the name of a domain"
@@ -131,6 +132,13 @@ for words in "--mode hot" "--via nbd" "--via internal --mode live" "--via overla
 	"--synchronous-writes --mode cold" "--progress=never"; do
 	# shellcheck disable=SC2086 # words
 	fails 2 "vm snapshot web $words" "$QSNAP" vm snapshot web $words
+done
+fails 2 "prune without a rule" "$QSNAP" vm prune web --yes
+says "at least one --keep-... is needed"
+for words in "--keep-last 0" "--keep-daily x" "--keep-weekly -1" "--keep-within 7" "--keep-within 7x" "--keep-within 2h7d" \
+	"--keep-last 1 --yes --dry-run" "--keep-last 1 --yes -n"; do
+	# shellcheck disable=SC2086 # words
+	fails 2 "vm prune web $words" "$QSNAP" vm prune web $words
 done
 fails 2 "--to with an empty name" "$QSNAP" vm snapshot web --to ""
 fails 1 "no hypervisor" "$QSNAP" -c "qemu:///system?socket=$PWD/none" vm list web

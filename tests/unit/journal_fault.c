@@ -51,7 +51,8 @@ static bool is_journal(int fd)
 	path_of(fd, path);
 	const char *dot = strrchr(path, '.');
 
-	return dot && strcmp(dot, ".journal") == 0;
+	return dot &&
+	       (strcmp(dot, ".journal") == 0 || strcmp(dot, ".new") == 0); /* the catalog before it has its name */
 }
 
 static bool is_full(int fd)

@@ -88,7 +88,7 @@ static bool of_machine(const char *name)
 	       !strcmp(name, "vdc.qcow2") || name[0] == '.';
 }
 
-static void judge_files(const char *what)
+static void judge_files(bool kept, const char *what)
 {
 	DIR *dir = opendir(".");
 	struct dirent *entry;
@@ -99,7 +99,8 @@ static void judge_files(const char *what)
 	closedir(dir);
 	dir = opendir("state");
 	while (dir && (entry = readdir(dir)))
-		ck_assert_msg(of_machine(entry->d_name) || !strcmp(entry->d_name, WORLD_UUID ".lock"),
+		ck_assert_msg(of_machine(entry->d_name) || !strcmp(entry->d_name, WORLD_UUID ".lock") ||
+				      (kept && !strcmp(entry->d_name, WORLD_UUID ".snapshots")),
 			"%s: state/%s is left", what, entry->d_name);
 	if (dir)
 		closedir(dir);
@@ -115,7 +116,7 @@ void world_judge(const struct world *w, const struct world *before, const char *
 	ck_assert_msg(w->kept || w->record_count == before->record_count, "%s: %u records", what, w->record_count);
 	for (unsigned i = 0; i < w->disk_count; i++)
 		judge_disk(&w->disks[i], &before->disks[i], w->kept, what);
-	judge_files(what);
+	judge_files(w->kept, what);
 }
 
 void world_judge_output(const struct world *w, bool whole, const char *what)

@@ -9,6 +9,7 @@
 
 #include <check.h>
 #include <dirent.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -124,6 +125,32 @@ int vm_run_recover(struct world *w, struct error *e)
 	return vm_run(w, NULL, &left, e);
 }
 
+/* The catalog has what is kept, whole and current, and nothing else. */
+static void judge_catalog(struct world *w, const char *what)
+{
+	struct vm_opts o = {
+		.driver = scripted_driver_new(w), .domain = "machine", .state_dir = "state", .read_only = true};
+	const unsigned at = w->at, steps = w->steps;
+	struct vm_catalog c;
+	struct error e;
+	struct vm *vm;
+
+	w->at = UINT_MAX; /* looking is no step of the script */
+	if (vm_open(&vm, &o, &e) || vm_points(vm, &c, &e))
+		ck_abort_msg("%s: %s", what, e.msg);
+	ck_assert_msg(c.count == (w->kept ? 1 : 0), "%s: the catalog has %u", what, c.count);
+	if (w->kept)
+		ck_assert_msg(c.points[0].state == VM_POINT_WHOLE && c.current && !strcmp(c.current, w->kept) &&
+				      c.points[0].disk_count == w->disk_count &&
+				      c.points[0].export_count == w->disk_count,
+			"%s: the catalog has it %s: %s", what, vm_point_state_name(c.points[0].state), c.points[0].why);
+	vm_catalog_free(&c);
+	vm_close(vm);
+	driver_close(o.driver);
+	w->at = at;
+	w->steps = steps;
+}
+
 void vm_case_judge(struct world *w, const struct world *before, const struct vm_case *c, bool done, const char *what)
 {
 	bool whole = access("out/manifest.json", F_OK) == 0;
@@ -132,4 +159,5 @@ void vm_case_judge(struct world *w, const struct world *before, const struct vm_
 	w->kept = whole && c->keep ? "s" : NULL;
 	world_judge(w, before, what);
 	world_judge_output(w, whole, what);
+	judge_catalog(w, what);
 }
