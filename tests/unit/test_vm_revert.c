@@ -5,7 +5,7 @@
  * and at the end, all disks are at the snapshot or none is, byte for byte; and so is the definition.
  */
 #include "tests/unit/journal_fault.h"
-#include "tests/unit/vm_cases.h"
+#include "tests/unit/revert_cases.h"
 
 #include <check.h>
 #include <sys/wait.h>
@@ -16,21 +16,6 @@ Suite *suite_vm_revert(void);
 static struct world *w;
 static struct world before; /* and how it is to be, in the end */
 static struct error e;
-
-static const struct revert_case {
-	struct vm_case at; /* before: its name and state */
-	enum vm_after after;
-	bool first, define;
-} cases[] = {
-	{{.name = "running", .before = BEFORE_RUNNING}, VM_AS_BEFORE, false, true},
-	{{.name = "running, the present kept", .before = BEFORE_RUNNING}, VM_STARTED_PAUSED, true, false},
-	{{.name = "paused", .before = BEFORE_PAUSED}, VM_AS_BEFORE, false, false},
-	{{.name = "shut off", .before = BEFORE_SHUT_OFF}, VM_AS_BEFORE, false, true},
-	{{.name = "shut off, started", .before = BEFORE_SHUT_OFF}, VM_STARTED, true, true},
-	{{.name = "saved", .before = BEFORE_SAVED}, VM_AS_BEFORE, false, false},
-	{{.name = "saved, started", .before = BEFORE_SAVED}, VM_STARTED, false, true},
-};
-enum { CASES = sizeof cases / sizeof *cases };
 
 static void enter(void)
 {
@@ -43,50 +28,15 @@ static void leave(void)
 	world_free(w);
 }
 
-/* Its disks have snapshot "s", and other bytes since. */
 static void set(const struct revert_case *c)
 {
-	vm_case_set(w, &c->at);
-	enum driver_state state = w->state;
-
-	w->state = DRIVER_RUNNING;
-	world_instant(w);
-	for (unsigned i = 0; i < w->disk_count; i++)
-		if (world_snapshot(w->disks[i].in_use.images[0].path, "s", true, &e))
-			ck_abort_msg("%s", e.msg);
-	world_tick(w);
-	world_tick(w);
-	w->state = state;
+	revert_case_set(w, c);
 	before = *w;
 }
 
 static int run(const struct revert_case *c, unsigned *left)
 {
-	struct progress progress = {.cancel = &w->cancel};
-	struct vm_opts o = {.driver = scripted_driver_new(w),
-		.domain = "machine",
-		.state_dir = "state",
-		.retry_ms = 1,
-		.voice.progress = &progress};
-	const struct vm_revert opts = {.name = "s",
-		.after = c->after,
-		.first = c->first,
-		.present = "kept",
-		.xml = c->define ? "<domain type='then'/>" : NULL};
-	struct vm_reverted out;
-	struct vm *vm;
-	int failed = vm_open(&vm, &o, &e);
-
-	*left = 0;
-	if (!failed) {
-		failed = vm_revert(vm, &opts, &out, &e);
-		*left = vm_left(vm);
-		if (!failed)
-			vm_reverted_free(&out);
-		vm_close(vm);
-	}
-	driver_close(o.driver);
-	return failed;
+	return revert_case_run(w, c, left, &e);
 }
 
 /* How the machine is to be, when its disks are back. */
@@ -98,7 +48,7 @@ static void expect_back(const struct revert_case *c)
 	before.saved = false;
 	before.device_attached = w->device;
 	if (c->define)
-		snprintf(before.xml, sizeof before.xml, "<domain type='then'/>");
+		snprintf(before.xml, sizeof before.xml, REVERT_XML);
 }
 
 static void judge(const struct revert_case *c, bool done, const char *what)
@@ -115,7 +65,7 @@ static void judge(const struct revert_case *c, bool done, const char *what)
 
 START_TEST(test_ends_well)
 {
-	const struct revert_case *c = &cases[_i];
+	const struct revert_case *c = &revert_cases[_i];
 	unsigned left;
 
 	set(c);
@@ -200,7 +150,7 @@ START_TEST(test_step)
 {
 	unsigned k = 1;
 
-	while (one_fault(&cases[_i / FAULTS], _i % FAULTS, k))
+	while (one_fault(&revert_cases[_i / FAULTS], _i % FAULTS, k))
 		k++;
 	ck_assert_uint_gt(k, 5);
 }
@@ -209,7 +159,7 @@ END_TEST
 /* Every write of the journal, and every time it is made durable. */
 START_TEST(test_journal_full)
 {
-	const struct revert_case *c = &cases[_i / 2];
+	const struct revert_case *c = &revert_cases[_i / 2];
 	unsigned calls, left;
 	char what[200];
 
@@ -285,7 +235,7 @@ START_TEST(test_death)
 {
 	unsigned k = 1;
 
-	while (one_death(&cases[_i / DEATHS], _i % DEATHS, k))
+	while (one_death(&revert_cases[_i / DEATHS], _i % DEATHS, k))
 		k++;
 	ck_assert_uint_gt(k, 5);
 }
@@ -298,10 +248,10 @@ Suite *suite_vm_revert(void)
 
 	tcase_add_checked_fixture(t, enter, leave);
 	tcase_set_timeout(t, 120);
-	tcase_add_loop_test(t, test_ends_well, 0, CASES);
-	tcase_add_loop_test(t, test_step, 0, CASES * FAULTS);
-	tcase_add_loop_test(t, test_journal_full, 0, CASES * 2);
-	tcase_add_loop_test(t, test_death, 0, CASES * DEATHS);
+	tcase_add_loop_test(t, test_ends_well, 0, REVERT_CASES);
+	tcase_add_loop_test(t, test_step, 0, REVERT_CASES * FAULTS);
+	tcase_add_loop_test(t, test_journal_full, 0, REVERT_CASES * 2);
+	tcase_add_loop_test(t, test_death, 0, REVERT_CASES * DEATHS);
 	suite_add_tcase(s, t);
 	return s;
 }
