@@ -225,8 +225,8 @@ struct take {
 
 /* A name for a file of ours beside the disk (a device's: in the state folder); the caller's. ERR_USAGE when it is there. */
 char *take_beside(const struct take *t, const struct part *p, struct error *e);
-/* A name for a snapshot, `wanted` or (NULL) the UTC time; the caller's. It becomes part of file names. */
-char *take_name(const char *wanted, struct error *e);
+/* A name for a snapshot, `name` or (NULL) the UTC time; the caller's. It becomes part of file names. */
+char *take_name(const char *name, struct error *e);
 /* What is in scope, and what is told about the rest (snapshot/scope.c). */
 int take_scope(struct take *t, struct error *e);
 /* auto and instant become what they are for these disks (snapshot/choose.c). */
