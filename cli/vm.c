@@ -311,6 +311,7 @@ static const struct cli_command *const vm_verbs[] = {
 	&cli_vm_list,
 	&cli_vm_prune,
 	&cli_vm_recover,
+	&cli_vm_revert,
 	&cli_vm_show,
 	&cli_vm_snapshot,
 	NULL,
@@ -326,7 +327,7 @@ static const struct cli_option vm_options[] = {
 
 const struct cli_command cli_vm = {
 	.name = "vm",
-	.summary = "Take, list and delete snapshots of virtual machines",
+	.summary = "Take, list, delete and go back to snapshots of virtual machines",
 	.arguments = "COMMAND [--help | ...]",
 	.options = vm_options,
 	.run = vm_run,

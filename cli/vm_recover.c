@@ -15,13 +15,16 @@ static const char *sentence(const char *step)
 	} sentences[] = {
 		{"attach", "attaching the host's device again"},
 		{"commit", "committing the overlay back into the disk"},
+		{"define", "defining the domain as it was before"},
 		{"delete", "deleting the internal snapshot"},
 		{"end", "ending the block copy"},
 		{"forget", "removing libvirt's record of the snapshot"},
 		{"remove", "removing a file that was half made or for the time being"},
 		{"resume", "letting the guest run on"},
+		{"revert", "going back to the state that the disk had before"},
 		{"start", "starting the guest again"},
 		{"thaw", "thawing the guest's file systems"},
+		{"unsave", "removing the saved state, which belongs to other disks"},
 	};
 	for (size_t i = 0; i < sizeof sentences / sizeof *sentences; i++)
 		if (strcmp(step, sentences[i].step) == 0)

@@ -115,8 +115,11 @@ struct driver_ops {
 	int (*resume)(struct driver *d, const char *uuid, struct error *e);
 	/* Managed save: stops the guest, its memory is kept until the next start. */
 	int (*save)(struct driver *d, const char *uuid, struct error *e);
-	/* Removes the managed save image of a domain that has a process (stale_save). */
-	int (*forget_save)(struct driver *d, const char *uuid, struct error *e);
+	/* Removes the managed save image of a domain that has a process (`active`: stale_save), or of one that is off (saved). ERR_CHANGED
+	 * when it is otherwise. */
+	int (*forget_save)(struct driver *d, const char *uuid, bool active, struct error *e);
+	/* Ends the guest as pulling the plug does; what it has written, and QEMU has taken, is in its disks. */
+	int (*destroy)(struct driver *d, const char *uuid, struct error *e);
 	/* Starts, from the managed save image if there is one. */
 	int (*start)(struct driver *d, const char *uuid, bool paused, struct error *e);
 	int (*device)(struct driver *d, const char *uuid, const char *xml, bool attach, struct error *e);
@@ -146,7 +149,10 @@ struct driver_ops {
 	/* Another file for a disk in the persistent definition. */
 	int (*set_source)(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e);
 
-	/* The hypervisor's own records. `define` makes one for internal snapshots of these disks that exist; `forget` drops it. */
+	/* The persistent definition, as a whole. */
+	int (*define)(struct driver *d, const char *uuid, const char *xml, struct error *e);
+
+	/* The hypervisor's own records. `define_record` makes one for internal snapshots of these disks that exist; `forget` drops it. */
 	int (*records)(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count,
 		struct error *e);
 	int (*define_record)(struct driver *d, const char *uuid, const char *name, int64_t created,

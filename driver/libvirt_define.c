@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Another file for a disk in the persistent definition: everything else stays as it is.
+ * The persistent definition: as a whole, or another file for a disk in it, and everything else stays as it is.
  */
 #include <libxml/parser.h>
 
@@ -46,6 +46,38 @@ static int put_file(xmlNode *disk, const struct driver_new_file *file, struct er
 	return 0;
 }
 
+static int define(struct libvirt *l, const char *xml, struct error *e)
+{
+	libvirt_tell(l, "virDomainDefineXMLFlags");
+	virDomainPtr defined = virDomainDefineXMLFlags(l->conn, xml, 0);
+
+	if (!defined)
+		return libvirt_fail(l, e);
+	virDomainFree(defined);
+	return 0;
+}
+
+/* A definition of another UUID would make another domain. */
+static int refuse_other_uuid(const char *uuid, const char *xml, struct error *e)
+{
+	AUTO_FREE char *theirs = NULL;
+	AUTO_DOC xmlDoc *doc = libvirt_xml_parse(xml, e);
+
+	if (!doc || libvirt_xml_text(xmlDocGetRootElement(doc), "uuid", &theirs, e))
+		return -1;
+	return theirs && strcmp(theirs, uuid) == 0 ? 0
+						   : err_set(e, ERR_USAGE, "the definition is of domain %s, not of %s",
+							     theirs ? theirs : "?", uuid);
+}
+
+int libvirt_define(struct driver *d, const char *uuid, const char *xml, struct error *e)
+{
+	struct libvirt *l = libvirt_of(d);
+	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
+
+	return !dom || refuse_other_uuid(uuid, xml, e) ? -1 : define(l, xml, e);
+}
+
 int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e)
 {
 	struct libvirt *l = libvirt_of(d);
@@ -62,11 +94,5 @@ int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_n
 	xmlDocDumpMemory(doc, &text, &len);
 	if (!text)
 		return err_set(e, ERR_NO_MEMORY, "no memory for a definition");
-	libvirt_tell(l, "virDomainDefineXMLFlags");
-	virDomainPtr defined = virDomainDefineXMLFlags(l->conn, (const char *)text, 0);
-
-	if (!defined)
-		return libvirt_fail(l, e);
-	virDomainFree(defined);
-	return 0;
+	return define(l, (const char *)text, e);
 }

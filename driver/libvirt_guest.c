@@ -39,17 +39,38 @@ int libvirt_save(struct driver *d, const char *uuid, struct error *e)
 	return virDomainManagedSave(dom, 0) ? libvirt_fail(l, e) : 0;
 }
 
-int libvirt_forget_save(struct driver *d, const char *uuid, struct error *e)
+int libvirt_forget_save(struct driver *d, const char *uuid, bool active, struct error *e)
 {
 	struct libvirt *l = libvirt_of(d);
 	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
 	if (!dom)
 		return -1;
 	libvirt_tell(l, "virDomainIsActive");
-	if (virDomainIsActive(dom) != 1)
+	int runs = virDomainIsActive(dom);
+	if (runs < 0)
+		return libvirt_fail(l, e);
+	if (runs && !active)
+		return err_set(e, ERR_CHANGED, "the domain was started meanwhile");
+	if (!runs && active)
 		return err_set(e, ERR_CHANGED, "the domain does not run, its saved state is what it has");
 	libvirt_tell(l, "virDomainManagedSaveRemove");
 	return virDomainManagedSaveRemove(dom, 0) ? libvirt_fail(l, e) : 0;
+}
+
+/* QEMU is asked to end first, and has some seconds for that. */
+int libvirt_destroy(struct driver *d, const char *uuid, struct error *e)
+{
+	struct libvirt *l = libvirt_of(d);
+	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
+	if (!dom)
+		return -1;
+	libvirt_tell(l, "virDomainDestroyFlags");
+	if (!virDomainDestroyFlags(dom, VIR_DOMAIN_DESTROY_GRACEFUL))
+		return 0;
+	if (virDomainIsActive(dom) != 1)
+		return libvirt_fail(l, e);
+	libvirt_tell(l, "virDomainDestroyFlags");
+	return virDomainDestroyFlags(dom, 0) ? libvirt_fail(l, e) : 0;
 }
 
 /* What was paused when it was saved comes back paused; who wants it to run gets that, too. */

@@ -108,7 +108,8 @@ int libvirt_list(struct driver *d, char ***uuids, unsigned *count, struct error 
 int libvirt_suspend(struct driver *d, const char *uuid, struct error *e);
 int libvirt_resume(struct driver *d, const char *uuid, struct error *e);
 int libvirt_save(struct driver *d, const char *uuid, struct error *e);
-int libvirt_forget_save(struct driver *d, const char *uuid, struct error *e);
+int libvirt_forget_save(struct driver *d, const char *uuid, bool active, struct error *e);
+int libvirt_destroy(struct driver *d, const char *uuid, struct error *e);
 int libvirt_start(struct driver *d, const char *uuid, bool paused, struct error *e);
 int libvirt_device(struct driver *d, const char *uuid, const char *xml, bool attach, struct error *e);
 int libvirt_freeze(struct driver *d, const char *uuid, unsigned seconds, struct error *e);
@@ -150,6 +151,7 @@ void libvirt_end_forget(struct libvirt_end *end);
 int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
 	struct error *e);
 int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e);
+int libvirt_define(struct driver *d, const char *uuid, const char *xml, struct error *e);
 int libvirt_records(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count, struct error *e);
 int libvirt_define_record(struct driver *d, const char *uuid, const char *name, int64_t created,
 	const char *const *targets, unsigned count, struct error *e);

@@ -61,10 +61,12 @@ void disk_chain_opts(const struct part *p, struct chain_opts *opts)
 		.allow_ctx = (void *)p};
 }
 
-static const struct chain_opts to_change = {.format = IMAGE_QCOW2,
-	.no_backing = true,
-	.write = true,
-	.lock = IO_LOCK_WRITE};
+int disk_open_to_change(const char *path, enum io_lock_mode lock, struct chain **out, struct error *e)
+{
+	const struct chain_opts opts = {.format = IMAGE_QCOW2, .no_backing = true, .write = true, .lock = lock};
+
+	return chain_open(out, path, &opts, e);
+}
 
 int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e)
 {
@@ -83,14 +85,14 @@ int disk_snapshot_create(struct layer *l, const char *name, int64_t created, str
 	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
 }
 
-int disk_snapshot_delete(const char *path, const char *name, const char *id, struct error *e)
+int disk_snapshot_delete(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e)
 {
 	const struct snapshot_query q = {.name = name, .id = id, .refuse_ambiguous = true};
 	AUTO_CHAIN struct chain *c = NULL;
 	struct edit *ed;
 	struct error later;
 
-	if (chain_open(&c, path, &to_change, e) || edit_open(&ed, &c->layers[0], &(struct edit_opts){0}, e))
+	if (disk_open_to_change(path, lock, &c, e) || edit_open(&ed, &c->layers[0], &(struct edit_opts){0}, e))
 		return -1;
 	int index = qcow2_snapshot_find(c->layers[0].q, &q, e);
 	int failed = index < 0 || edit_snapshot_delete(ed, (uint32_t)index, pool_cpu_count(), e);

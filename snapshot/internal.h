@@ -24,14 +24,22 @@ enum trace_kind {
 	TRACE_FILE,     /* the file `path`, ours if it is the one of `dev` and `ino` */
 	TRACE_RECORD,   /* the hypervisor's record of snapshot `name` */
 	TRACE_POINT,    /* the catalog's point `name`, the one of `date` */
+	TRACE_CURRENT,  /* the point that the disks are at is another one; `name`: the one before, NULL: none */
+	/* Going back to a snapshot (snapshot/revert.c): ENDED, then per disk INTERNAL and REVERTED, DEFINED, START, UNSAVED. It is done
+	 * when all REVERTED and DEFINED leave the journal at once; START and UNSAVED are for what comes then, and nothing before. */
+	TRACE_ENDED, /* the guest was ended, its memory is lost */
+	TRACE_REVERTED, /* disk `target`, the file `path`, goes back to its snapshot `to`; its present is its snapshot `name` */
+	TRACE_DEFINED, /* the domain is defined in another way; `name`: the definition before */
+	TRACE_START,   /* the guest is to be started; `name`: "paused" or "running" */
+	TRACE_UNSAVED, /* the domain's saved state is to go */
 	TRACE_KINDS,
 };
 struct trace {
 	enum trace_kind kind;
-	char *target, *path, *name; /* NULL where the kind has none; `path` is absolute in the journal */
-	/* INTERNAL, OVERLAY: of the disk's file that must not change. FILE: of itself, known before it has its name. 0: unknown */
+	char *target, *path, *name, *to; /* NULL where the kind has none; `path` is absolute in the journal */
+	/* INTERNAL, REVERTED, OVERLAY: of the disk's file that must not change. FILE: of itself, known before it has its name. 0: unknown */
 	uint64_t dev, ino;
-	/* INTERNAL, once it is there: its number and time, which no other one of that name has; NULL: unknown */
+	/* INTERNAL, once it is there, and REVERTED of `name`: its number and time, which no other one of that name has; NULL: unknown */
 	char *snapshot;
 	int64_t date;
 	/* OVERLAY: a commit was begun, after the definition had the overlay. So when the disk is on the base, the base has all. */
@@ -81,7 +89,9 @@ struct vm {
 	struct driver *driver;
 	struct driver_domain domain; /* as last looked at */
 	struct journal *journal;     /* NULL: read_only */
-	bool undefined;              /* the hypervisor has not got it any more; `domain` is shut off, without disks */
+	struct hold *held;           /* files that nobody else may write to; NULL: none (snapshot/hold.c) */
+	unsigned held_count;
+	bool undefined; /* the hypervisor has not got it any more; `domain` is shut off, without disks */
 };
 /* Takes the domain's lock and opens its journal: other commands on it wait, or this one does. */
 int vm_take_turn(struct vm *vm, struct error *e);
@@ -96,6 +106,14 @@ bool vm_active(const struct vm *vm);
 /* Sleeps `ms`; false when cancelled. */
 bool vm_sleep(const struct vm *vm, unsigned ms);
 
+/* ---- disks that nothing may be started on meanwhile (snapshot/hold.c) ---- */
+
+/* Locks a disk's file until vm_let_go. ERR_BUSY: somebody uses it. */
+int vm_hold(struct vm *vm, const char *path, struct error *e);
+/* The lock that our engine takes for changing that file: none when it is held. */
+enum io_lock_mode vm_lock_for(const struct vm *vm, const char *path);
+void vm_let_go(struct vm *vm);
+
 /* ---- taking traces back (snapshot/trace.c) ---- */
 
 /* The trace into the journal, before its deed. */
@@ -107,6 +125,13 @@ int trace_undo_all(struct vm *vm, struct error *e);
 int trace_undo_kind(struct vm *vm, enum trace_kind kind, struct error *e);
 /* All, and again for some seconds where something failed that may pass: a hypervisor that is being restarted, a lock. */
 int trace_take_back(struct vm *vm, struct error *e);
+/* Whether the journal has one of that kind. */
+bool trace_is_there(const struct vm *vm, enum trace_kind kind);
+/* Waits until no job of the whole domain runs: a save that was asked for goes on without who asked (snapshot/undo_guest.c). */
+int guest_settle(struct vm *vm, struct error *e);
+/* A libvirtd that died while it saved or restored leaves the saved state beside a guest that runs. Its next start would go back to
+ * that memory, on disks that are newer. */
+int guest_forget_stale_save(struct vm *vm, struct error *e);
 /* A guest that ran, and has stopped by itself because it found no room to write in, goes on (snapshot/undo_guest.c). */
 int guest_wake(struct vm *vm, struct error *e);
 /* One for each kind (snapshot/undo_guest.c, undo_disk.c): 0 when there is nothing of it any more. */
@@ -126,7 +151,8 @@ int refuse_other_file(const char *path, const struct trace *t, struct error *e);
 int undo_copy(struct vm *vm, const struct trace *t, struct error *e);
 int undo_file(struct vm *vm, const struct trace *t, struct error *e);
 int undo_record(struct vm *vm, const struct trace *t, struct error *e);
-int undo_point(struct vm *vm, const struct trace *t, struct error *e); /* (snapshot/point.c) */
+int undo_point(struct vm *vm, const struct trace *t, struct error *e);   /* (snapshot/point.c) */
+int undo_current(struct vm *vm, const struct trace *t, struct error *e); /* (snapshot/revert_account.c) */
 
 /* ---- the catalog: STATE/UUID.snapshots, a JSON object ---- */
 
@@ -143,6 +169,16 @@ int catalog_add(struct vm_catalog *c, struct vm_point *p, struct error *e);
 /* Its children become its parent's; if it was current, its parent is. */
 int catalog_remove(struct vm_catalog *c, const char *name, struct error *e);
 void point_free(struct vm_point *p); /* what it owns */
+/* The internal snapshot `name` of the qcow2 file `path`, the one of `id` (NULL: unknown) and `date` (snapshot/point.c). ERR_CHANGED:
+ * it is not there. */
+int point_know_disk(struct vm_point_disk *d, const char *target, const char *path, const char *name, const char *id,
+	int64_t date, struct error *e);
+/* (snapshot/undo_revert.c) */
+int undo_ended(struct vm *vm, const struct trace *t, struct error *e);
+int undo_reverted(struct vm *vm, const struct trace *t, struct error *e);
+int undo_defined(struct vm *vm, const struct trace *t, struct error *e);
+int undo_start(struct vm *vm, const struct trace *t, struct error *e);
+int undo_unsaved(struct vm *vm, const struct trace *t, struct error *e);
 
 /* ---- files of ours (snapshot/made.c) ---- */
 
@@ -214,6 +250,8 @@ struct take {
 
 /* A name for a file of ours beside the disk (a device's: in the state folder); the caller's. ERR_USAGE when it is there. */
 char *take_beside(const struct take *t, const struct part *p, struct error *e);
+/* A name for a snapshot, `name` or (NULL) the UTC time; the caller's. It becomes part of file names. */
+char *take_name(const char *name, struct error *e);
 /* What is in scope, and what is told about the rest (snapshot/scope.c). */
 int take_scope(struct take *t, struct error *e);
 /* auto and instant become what they are for these disks (snapshot/choose.c). */
@@ -275,12 +313,20 @@ int take_deadline(const struct take *t, struct error *e);
 
 /* ---- the engine on a disk's file (snapshot/disk.c): the guest does not run ---- */
 
+/* Opens a disk's file alone to change it. `lock`: IO_LOCK_WRITE, or none when it is held already. */
+int disk_open_to_change(const char *path, enum io_lock_mode lock, struct chain **out, struct error *e);
 /* `l`: open for writing, without its backing files. */
 int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e);
-/* `id` NULL: the only one of that name. */
-int disk_snapshot_delete(const char *path, const char *name, const char *id, struct error *e);
 /* Whether snapshots can be inside of it (snapshot/list.c). */
 bool disk_can_hold(const struct driver_disk *d);
+/* `id` NULL: the only one of that name. */
+int disk_snapshot_delete(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e);
+/* (snapshot/disk_revert.c) The disk's state becomes that of its snapshot again, by one write. `id` as above. */
+int disk_snapshot_apply(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e);
+/* Reads all tables of the only snapshot of that name, beside a running guest, too. */
+int disk_snapshot_try(const char *path, const char *name, struct error *e);
+/* Whether the disk's state is that of a snapshot `name` and nothing was written since: 1, 0, -1. `id` NULL: of any of that name. */
+int disk_is_at(const char *path, const char *name, const char *id, struct error *e);
 /* Opens a disk's file alone to look at it, beside a running guest, too. */
 int disk_look(const char *path, enum driver_format format, struct chain **out, struct error *e);
 /* Whether the file has one of this name, looked at beside a running guest, too: 1, 0, -1. *id (the caller's) and *date: which one. */

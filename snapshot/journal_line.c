@@ -17,6 +17,12 @@ static const char *const kind_names[TRACE_KINDS] = {
 	[TRACE_FILE] = "file",
 	[TRACE_RECORD] = "record",
 	[TRACE_POINT] = "point",
+	[TRACE_CURRENT] = "current",
+	[TRACE_ENDED] = "ended",
+	[TRACE_REVERTED] = "reverted",
+	[TRACE_DEFINED] = "defined",
+	[TRACE_START] = "start",
+	[TRACE_UNSAVED] = "unsaved",
 };
 static const char *const format_names[] =
 	{[DRIVER_RAW] = "raw", [DRIVER_QCOW2] = "qcow2", [DRIVER_FORMAT_OTHER] = "other"};
@@ -31,6 +37,7 @@ void trace_free(struct trace *t)
 	free(t->target);
 	free(t->path);
 	free(t->name);
+	free(t->to);
 	free(t->snapshot);
 }
 
@@ -66,8 +73,8 @@ int trace_copy(struct trace *to, const struct trace *from, struct error *e)
 		.begun = from->begun,
 		.id = from->id};
 	if (!dup_to(&to->target, from->target, e) && !dup_to(&to->path, from->path, e) &&
-		!dup_to(&to->name, from->name, e) && !dup_to(&to->snapshot, from->snapshot, e) &&
-		!copy_images(to, from, e))
+		!dup_to(&to->name, from->name, e) && !dup_to(&to->to, from->to, e) &&
+		!dup_to(&to->snapshot, from->snapshot, e) && !copy_images(to, from, e))
 		return 0;
 	trace_free(to);
 	return -1;
@@ -103,8 +110,8 @@ static json_t *with_known(json_t *line, const struct trace *t)
 
 json_t *journal_line_put(const struct trace *t)
 {
-	json_t *line = json_pack("{si ss ss* ss* ss*}", "put", (int)t->id, "kind", kind_names[t->kind], "target",
-		t->target, "path", t->path, "name", t->name);
+	json_t *line = json_pack("{si ss ss* ss* ss* ss*}", "put", (int)t->id, "kind", kind_names[t->kind], "target",
+		t->target, "path", t->path, "name", t->name, "to", t->to);
 
 	if (line && t->images && json_object_set_new(line, "images", images_line(t))) {
 		json_decref(line);
@@ -167,6 +174,7 @@ int journal_line_read(struct trace *t, const json_t *line, const json_t *id, boo
 		.target = (char *)text_of(line, "target"),
 		.path = (char *)text_of(line, "path"),
 		.name = (char *)text_of(line, "name"),
+		.to = (char *)text_of(line, "to"),
 		.dev = (uint64_t)json_integer_value(json_object_get(line, "dev")),
 		.ino = (uint64_t)json_integer_value(json_object_get(line, "ino")),
 		.snapshot = (char *)text_of(line, "snapshot"),

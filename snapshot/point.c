@@ -41,28 +41,34 @@ static const struct trace *trace_of(const struct take *t, unsigned id)
 	return NULL;
 }
 
+int point_know_disk(struct vm_point_disk *d, const char *target, const char *path, const char *name, const char *id,
+	int64_t date, struct error *e)
+{
+	AUTO_CHAIN struct chain *c = NULL;
+
+	d->target = mem_strdup(target, e);
+	d->path = d->target ? vm_absolute(path, e) : NULL;
+	if (!d->path || disk_look(path, DRIVER_QCOW2, &c, e))
+		return -1;
+	const struct qcow2 *q = c->layers[0].q;
+	int index = qcow2_snapshot_find(q, &(struct snapshot_query){.name = name, .id = id}, e);
+
+	if (index < 0 || date != q->snapshots[index].entry.date_sec)
+		return err_set(e, ERR_CHANGED, "disk %s: the snapshot is not there any more", target);
+	d->size = q->snapshots[index].disk_size;
+	d->date_sec = q->snapshots[index].entry.date_sec;
+	d->date_nsec = q->snapshots[index].entry.date_nsec;
+	d->id = mem_strdup(q->snapshots[index].id, e);
+	return d->id ? 0 : -1;
+}
+
 /* Which one it is was written into the journal when it was made. */
 static int fill_disk(const struct take *t, unsigned i, struct vm_point_disk *d, struct error *e)
 {
 	const struct part *p = &t->parts[i];
 	const struct trace *known = trace_of(t, p->trace);
-	AUTO_CHAIN struct chain *c = NULL;
 
-	d->target = mem_strdup(p->disk->target, e);
-	d->path = d->target ? vm_absolute(p->path, e) : NULL;
-	if (!d->path || disk_look(p->path, p->format, &c, e))
-		return -1;
-	const struct qcow2 *q = c->layers[0].q;
-	const struct snapshot_query query = {.name = t->out->name, .id = known ? known->snapshot : NULL};
-	int index = q ? qcow2_snapshot_find(q, &query, e) : -1;
-
-	if (index < 0 || !known || known->date != q->snapshots[index].entry.date_sec)
-		return err_set(e, ERR_CHANGED, "disk %s: the snapshot is not there any more", d->target);
-	d->size = t->out->disks[i].size;
-	d->date_sec = q->snapshots[index].entry.date_sec;
-	d->date_nsec = q->snapshots[index].entry.date_nsec;
-	d->id = mem_strdup(q->snapshots[index].id, e);
-	return d->id ? 0 : -1;
+	return known ? point_know_disk(d, p->disk->target, p->path, t->out->name, known->snapshot, known->date, e) : -1;
 }
 
 static int fill_disks(const struct take *t, struct vm_point *p, struct error *e)

@@ -214,6 +214,30 @@ enum { VM_REASON_WITHIN = 1 << VM_PERIODS, VM_REASON_NAME = 2 << VM_PERIODS, VM_
  * they are counted. ERR_USAGE: no rule, or nothing would be kept. */
 int vm_prune_plan(const struct vm_catalog *c, const struct vm_keep *keep, unsigned *out, struct error *e);
 
+/* ---- going back to one that was kept (snapshot/revert.c) ---- */
+
+enum vm_after { VM_AS_BEFORE, VM_STARTED, VM_STARTED_PAUSED };
+struct vm_revert {
+	const char *name;    /* every writable local disk has it */
+	enum vm_after after; /* what the guest is to do then; AS_BEFORE: what it did, or nothing if it was saved */
+	bool first;          /* the disks' present is kept as a snapshot; else it is given up, once all went well */
+	const char *present; /* its name; NULL: the UTC time */
+	const char
+		*xml; /* the definition that the domain is to have; NULL: as it was at the snapshot, if that is known */
+};
+struct vm_reverted {
+	int64_t created; /* the snapshot's instant, seconds since 1970 */
+	char *present;   /* the snapshot of the disks' state before; NULL: none */
+	unsigned disk_count;
+	bool ended;   /* a guest that ran was ended for it */
+	bool defined; /* the definition was changed, too */
+};
+void vm_reverted_free(struct vm_reverted *r); /* what it owns */
+/* All disks of the domain go back to the snapshot, or none. A guest that runs is ended, as by pulling the plug; after a failure it is
+ * started again, on its disks of before. What is left after a success (vm_left, with an error) is the start, or snapshots of the
+ * state before. */
+int vm_revert(struct vm *vm, const struct vm_revert *opts, struct vm_reverted *out, struct error *e);
+
 /* ---- the rest ---- */
 
 /* A snapshot that a domain's disks hold (snapshot/list.c). */

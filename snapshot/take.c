@@ -50,10 +50,8 @@ char *take_beside(const struct take *t, const struct part *p, struct error *e)
 	return NULL;
 }
 
-/* The name becomes part of file names. */
-static int choose_name(struct take *t, struct error *e)
+char *take_name(const char *name, struct error *e)
 {
-	const char *name = t->opts->name;
 	char utc[32];
 	struct tm tm;
 	const time_t now = time(NULL);
@@ -62,15 +60,19 @@ static int choose_name(struct take *t, struct error *e)
 		strftime(utc, sizeof utc, "%Y%m%dT%H%M%SZ", gmtime_r(&now, &tm));
 		name = utc;
 	}
-	if (!*name || strlen(name) > MAX_NAME || strchr(name, '/') || name[0] == '.')
-		return err_set(e, ERR_USAGE,
+	if (!*name || strlen(name) > MAX_NAME || strchr(name, '/') || name[0] == '.') {
+		err_fill(e, ERR_USAGE,
 			"'%s' cannot be a snapshot's name: 1 to %d characters without a slash, no dot in front", name,
 			MAX_NAME);
-	for (const char *p = name; *p; p++)
-		if (iscntrl((unsigned char)*p))
-			return err_set(e, ERR_USAGE, "a control character cannot be in a snapshot's name");
-	t->out->name = mem_strdup(name, e);
-	return t->out->name ? 0 : -1;
+		return NULL;
+	}
+	for (const char *p = name; *p; p++) {
+		if (iscntrl((unsigned char)*p)) {
+			err_fill(e, ERR_USAGE, "a control character cannot be in a snapshot's name");
+			return NULL;
+		}
+	}
+	return mem_strdup(name, e);
 }
 
 /* How large the disk is, and that it has no snapshot of this name. */
@@ -114,8 +116,10 @@ static int begin(struct take *t, struct error *e)
 
 	if (!o->to && !o->keep)
 		return err_set(e, ERR_USAGE, "a snapshot that is neither kept nor written anywhere");
-	if (t->vm->driver->ops->look(t->vm->driver, t->vm->domain.uuid, &t->domain, e) || take_scope(t, e) ||
-		choose_name(t, e) || take_point_look(t, e))
+	if (t->vm->driver->ops->look(t->vm->driver, t->vm->domain.uuid, &t->domain, e) || take_scope(t, e))
+		return -1;
+	t->out->name = take_name(o->name, e);
+	if (!t->out->name || take_point_look(t, e))
 		return -1;
 	return look_at_disks(t, e) || take_targets(t, e) || take_choose(t, e) || take_space(t, e) || take_folder(t, e)
 		       ? -1

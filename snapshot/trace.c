@@ -19,17 +19,24 @@ static int (*const undo[TRACE_KINDS])(struct vm *vm, const struct trace *t, stru
 	[TRACE_FILE] = undo_file,
 	[TRACE_RECORD] = undo_record,
 	[TRACE_POINT] = undo_point,
+	[TRACE_CURRENT] = undo_current,
+	[TRACE_ENDED] = undo_ended,
+	[TRACE_REVERTED] = undo_reverted,
+	[TRACE_DEFINED] = undo_defined,
+	[TRACE_START] = undo_start,
+	[TRACE_UNSAVED] = undo_unsaved,
 };
 
 /* The domain is gone, and its state, its jobs and its records with it: what is left are files. */
 static int undo_undefined(struct vm *vm, const struct trace *t, struct error *e)
 {
-	if (t->kind == TRACE_FILE || t->kind == TRACE_POINT)
+	if (t->kind == TRACE_FILE || t->kind == TRACE_POINT || t->kind == TRACE_CURRENT)
 		return undo[t->kind](vm, t, e);
-	if ((t->kind != TRACE_INTERNAL && t->kind != TRACE_OVERLAY) || (access(t->path, F_OK) && errno == ENOENT))
+	if ((t->kind != TRACE_INTERNAL && t->kind != TRACE_REVERTED && t->kind != TRACE_OVERLAY) ||
+		(access(t->path, F_OK) && errno == ENOENT))
 		return 0;
-	if (t->kind == TRACE_INTERNAL)
-		return undo_internal(vm, t, e);
+	if (t->kind != TRACE_OVERLAY)
+		return undo[t->kind](vm, t, e);
 	vm_note(vm,
 		"disk %s: %s is an overlay on %s, and what the guest wrote to it is in no other file; it is left alone",
 		t->target, t->path, t->name);
@@ -58,6 +65,17 @@ static const struct trace *find(const struct vm *vm, unsigned id)
 		if (all[i].id == id)
 			return &all[i];
 	return NULL;
+}
+
+bool trace_is_there(const struct vm *vm, enum trace_kind kind)
+{
+	unsigned count;
+	const struct trace *all = journal_traces(vm->journal, &count);
+
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].kind == kind)
+			return true;
+	return false;
 }
 
 /* Whether room to write in comes back with it. */

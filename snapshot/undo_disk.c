@@ -45,13 +45,27 @@ static int delete_running(struct vm *vm, const struct trace *t, struct error *e)
 	return vm->driver->ops->internal_delete(vm->driver, vm->domain.uuid, t->target, t->name, t->snapshot, e);
 }
 
+/* It is what a disk has to go back to. */
+static int refuse_needed(const struct vm *vm, const struct trace *t, struct error *e)
+{
+	unsigned count;
+	const struct trace *all = journal_traces(vm->journal, &count);
+
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].kind == TRACE_REVERTED && strcmp(all[i].path, t->path) == 0 &&
+			strcmp(all[i].name, t->name) == 0)
+			return err_set(e, ERR_BUSY, "disk %s: the snapshot '%s' is its state before, and still needed",
+				t->target, t->name);
+	return 0;
+}
+
 int undo_internal(struct vm *vm, const struct trace *t, struct error *e)
 {
 	AUTO_FREE char *id = NULL;
 	int64_t date;
 	int there;
 
-	if (refuse_other_file(t->path, t, e))
+	if (refuse_needed(vm, t, e) || refuse_other_file(t->path, t, e))
 		return -1;
 	there = disk_snapshot_find(t->path, t->name, &id, &date, e);
 	if (there <= 0)
@@ -64,7 +78,7 @@ int undo_internal(struct vm *vm, const struct trace *t, struct error *e)
 	if (vm_active(vm))
 		return delete_running(vm, t, e);
 	vm_step(vm, "delete", t->target);
-	return disk_snapshot_delete(t->path, t->name, t->snapshot, e);
+	return disk_snapshot_delete(t->path, vm_lock_for(vm, t->path), t->name, t->snapshot, e);
 }
 
 /* ---- files ---- */

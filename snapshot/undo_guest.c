@@ -7,8 +7,7 @@
 
 enum { THAW_SECONDS = 10, SETTLE_MS = 50, SETTLE_TRIES = 12000 };
 
-/* Waits until no job of the whole domain runs: a save that was asked for goes on without who asked. */
-static int settle(struct vm *vm, struct error *e)
+int guest_settle(struct vm *vm, struct error *e)
 {
 	for (unsigned i = 0; i < SETTLE_TRIES; i++) {
 		if (vm_look(vm, e))
@@ -21,14 +20,12 @@ static int settle(struct vm *vm, struct error *e)
 		vm->domain.job ? vm->domain.job : "of the hypervisor");
 }
 
-/* A libvirtd that died while it saved or restored leaves the saved state beside a guest that runs. Its next start would go back to
- * that memory, on disks that are newer. */
-static int forget_stale_save(struct vm *vm, struct error *e)
+int guest_forget_stale_save(struct vm *vm, struct error *e)
 {
 	if (!vm->domain.stale_save)
 		return 0;
 	vm_note(vm, "the guest runs, and a saved state of before is there: it is removed");
-	return vm->driver->ops->forget_save(vm->driver, vm->domain.uuid, e);
+	return vm->driver->ops->forget_save(vm->driver, vm->domain.uuid, true, e);
 }
 
 /* order: the locks of our own engine are released before; the guest takes them when it starts. */
@@ -37,9 +34,9 @@ int undo_saved(struct vm *vm, const struct trace *t, struct error *e)
 	bool was_paused = journal_was(vm->journal) == DRIVER_PAUSED;
 
 	(void)t;
-	if (settle(vm, e))
+	if (guest_settle(vm, e))
 		return -1;
-	if (forget_stale_save(vm, e))
+	if (guest_forget_stale_save(vm, e))
 		return -1;
 	switch (vm->domain.state) {
 	case DRIVER_RUNNING:

@@ -126,6 +126,7 @@ void vm_close(struct vm *vm)
 {
 	if (!vm)
 		return;
+	vm_let_go(vm);
 	journal_close(vm->journal);
 	driver_domain_free(&vm->domain);
 	free(vm);

@@ -61,7 +61,7 @@ int scripted_look(struct driver *d, const char *domain, struct driver_domain *ou
 		.agent = w->agent && world_active(w),
 		.snapshots = w->external_records,
 		.job = w->foreign_job ? strdup("migration") : NULL,
-		.xml = strdup("<domain/>"),
+		.xml = strdup(w->xml),
 		.disks = calloc(w->disk_count, sizeof *out->disks),
 		.disk_count = w->disk_count,
 		.host_devices = calloc(1, sizeof *out->host_devices)};

@@ -157,13 +157,32 @@ static int do_save(struct driver *d, const char *uuid, struct error *e)
 	return scripted_end(S, e);
 }
 
-static int do_forget_save(struct driver *d, const char *uuid, struct error *e)
+static int do_forget_save(struct driver *d, const char *uuid, bool active, struct error *e)
 {
 	(void)uuid;
 	BEGIN("forget_save");
-	if (!world_active(S->w))
+	if (world_active(S->w) != active)
 		return wrong_state(S, e);
 	S->w->saved = false;
+	return scripted_end(S, e);
+}
+
+static int do_destroy(struct driver *d, const char *uuid, struct error *e)
+{
+	(void)uuid;
+	BEGIN("destroy");
+	if (!world_active(S->w))
+		return wrong_state(S, e);
+	S->w->instant_was = true;
+	world_crash(S->w);
+	return scripted_end(S, e);
+}
+
+static int do_define(struct driver *d, const char *uuid, const char *xml, struct error *e)
+{
+	(void)uuid;
+	BEGIN("define");
+	snprintf(S->w->xml, sizeof S->w->xml, "%s", xml);
 	return scripted_end(S, e);
 }
 
@@ -175,6 +194,8 @@ static int do_start(struct driver *d, const char *uuid, bool paused, struct erro
 	BEGIN("start");
 	if (w->state != DRIVER_SHUT_OFF)
 		return wrong_state(S, e);
+	world_settle(w, "started");
+	ck_assert_msg(!w->saved || !w->back, "a saved guest was started on other disks");
 	w->state = paused || (w->saved && w->saved_paused) ? DRIVER_PAUSED : DRIVER_RUNNING;
 	if (scripted_relock(S, e)) {
 		w->state = DRIVER_SHUT_OFF;
@@ -240,6 +261,7 @@ static const struct driver_ops ops = {
 	.resume = do_resume,
 	.save = do_save,
 	.forget_save = do_forget_save,
+	.destroy = do_destroy,
 	.start = do_start,
 	.device = do_device,
 	.freeze = do_freeze,
@@ -253,6 +275,7 @@ static const struct driver_ops ops = {
 	.job = scripted_job,
 	.end_job = scripted_end_job,
 	.set_source = scripted_set_source,
+	.define = do_define,
 	.records = scripted_records,
 	.define_record = scripted_define_record,
 	.forget_record = scripted_forget_record,

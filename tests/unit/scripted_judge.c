@@ -59,8 +59,10 @@ static void judge_content(const char *path, enum driver_format format, const cha
 				snapshot ? snapshot : "", i, bytes[i], expected[i]);
 }
 
-static void judge_disk(const struct world_disk *d, const struct world_disk *before, const char *kept, const char *what)
+static void judge_disk(const struct world *w, const struct world_disk *d, const struct world_disk *before,
+	const char *what)
 {
+	const char *kept = w->kept;
 
 	if (d->network)
 		return;
@@ -76,7 +78,7 @@ static void judge_disk(const struct world_disk *d, const struct world_disk *befo
 
 	judge_content(top->path, top->format, NULL, d->content, what);
 	if (top->format == DRIVER_QCOW2)
-		judge_image(top->path, kept != NULL, what);
+		judge_image(top->path, (kept != NULL) + w->more, what);
 	if (kept)
 		judge_content(top->path, top->format, kept, d->instant, what);
 }
@@ -111,12 +113,13 @@ void world_judge(const struct world *w, const struct world *before, const char *
 	ck_assert_msg(w->state == before->state, "%s: state %d, not %d", what, w->state, before->state);
 	ck_assert_msg(w->saved == before->saved, "%s: %s saved", what, w->saved ? "is" : "is not");
 	ck_assert_msg(w->paused_by_user == before->paused_by_user, "%s: paused by user", what);
+	ck_assert_msg(strcmp(w->xml, before->xml) == 0, "%s: defined as %s", what, w->xml);
 	ck_assert_msg(!w->frozen, "%s: is frozen", what);
 	ck_assert_msg(w->device_attached == before->device_attached, "%s: device", what);
 	ck_assert_msg(w->kept || w->record_count == before->record_count, "%s: %u records", what, w->record_count);
 	for (unsigned i = 0; i < w->disk_count; i++)
-		judge_disk(&w->disks[i], &before->disks[i], w->kept, what);
-	judge_files(w->kept, what);
+		judge_disk(w, &w->disks[i], &before->disks[i], what);
+	judge_files(w->kept || w->more, what);
 }
 
 void world_judge_output(const struct world *w, bool whole, const char *what)

@@ -122,6 +122,30 @@ void world_crash(struct world *w)
 	}
 }
 
+void world_settle(struct world *w, const char *what)
+{
+	uint8_t bytes[WORLD_BYTES];
+	unsigned back = 0, here = 0, disks = 0;
+
+	for (unsigned i = 0; i < w->disk_count; i++) {
+		const struct world_disk *d = &w->disks[i];
+
+		if (d->network)
+			continue;
+		disks++;
+		world_read(d->defined.images[0].path, d->defined.images[0].format, NULL, bytes);
+		here += memcmp(bytes, d->content, WORLD_BYTES) == 0;
+		back += memcmp(bytes, d->instant, WORLD_BYTES) == 0;
+	}
+	ck_assert_msg(here == disks || back == disks, "%s: of %u disks %u are as written, %u of the instant", what,
+		disks, here, back);
+	if (here == disks)
+		return;
+	w->back = true;
+	for (unsigned i = 0; i < w->disk_count; i++)
+		memcpy(w->disks[i].content, w->disks[i].instant, WORLD_BYTES);
+}
+
 /* ---- a new one ---- */
 
 static void add_image(struct world_chain *c, const char *name, enum driver_format format)
@@ -165,6 +189,7 @@ void world_reset(struct world *w, bool raw_second)
 {
 	memset(w, 0, sizeof *w);
 	w->state = DRIVER_RUNNING;
+	snprintf(w->xml, sizeof w->xml, "<domain/>");
 	w->agent = w->device = w->device_attached = true;
 	add_disk(w, "vda", DRIVER_QCOW2, true);
 	add_disk(w, "vdb", raw_second ? DRIVER_RAW : DRIVER_QCOW2, false);

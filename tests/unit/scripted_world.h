@@ -48,6 +48,7 @@ struct world {
 	bool saved, saved_paused, frozen, agent, paused_by_user, transient, foreign_job, external_records;
 	bool undefined;               /* the hypervisor does not have it any more */
 	bool device, device_attached; /* one of the host, passed through */
+	char xml[64];                 /* the definition */
 	char records[WORLD_RECORDS][64];
 	unsigned record_count;
 	struct world_disk disks[WORLD_DISKS];
@@ -69,9 +70,10 @@ struct world {
 	uint64_t free_bytes; /* what statvfs tells of any file system that the disks are on; 0: what is so */
 	atomic_bool cancel;
 	char last_op[32];
-	unsigned written; /* records */
-	bool instant_was;
+	unsigned written;       /* records */
+	bool instant_was, back; /* back: the disks went back to it */
 	const char *kept; /* for judging: a snapshot that each disk is to have, with the instant's bytes; NULL: none */
+	unsigned more;    /* for judging: snapshots besides it */
 };
 
 /* In a new scratch folder; `raw_second`: vdb is raw, else qcow2. vda is a qcow2 overlay on a qcow2 base. */
@@ -83,6 +85,8 @@ void world_reset(struct world *w, bool raw_second);
 void world_tick(struct world *w);
 /* The snapshot's instant is now. */
 void world_instant(struct world *w);
+/* What the disks show: what the guest wrote last, or, all of them, the instant; from now on that is what it wrote, and `back`. */
+void world_settle(struct world *w, const char *what);
 /* Power failure of the guest alone. */
 void world_crash(struct world *w);
 bool world_active(const struct world *w);

@@ -77,6 +77,19 @@ static const struct trace kinds[TRACE_KINDS] = {
 	{.kind = TRACE_COPY, .target = (char *)"vdc", .path = (char *)"/d/c.qsnap-s"},
 	{.kind = TRACE_FILE, .path = (char *)"/out/a b.qcow2"},
 	{.kind = TRACE_RECORD, .name = (char *)"before the update"},
+	{.kind = TRACE_ENDED},
+	{.kind = TRACE_REVERTED,
+		.target = (char *)"vda",
+		.path = (char *)"/d/a.qcow2",
+		.name = (char *)"before",
+		.to = (char *)"s\u00e4",
+		.snapshot = (char *)"8",
+		.date = 1700000001,
+		.dev = 42,
+		.ino = 43},
+	{.kind = TRACE_DEFINED, .name = (char *)"<domain type='kvm'>\n</domain>"},
+	{.kind = TRACE_START, .name = (char *)"paused"},
+	{.kind = TRACE_UNSAVED},
 };
 
 static void same_text(const char *a, const char *b)
@@ -111,6 +124,7 @@ START_TEST(test_every_field)
 		same_text(all[i].target, kinds[i].target);
 		same_text(all[i].path, kinds[i].path);
 		same_text(all[i].name, kinds[i].name);
+		same_text(all[i].to, kinds[i].to);
 		same_text(all[i].snapshot, kinds[i].snapshot);
 		ck_assert_int_eq(all[i].date, kinds[i].date);
 		ck_assert(!all[i].begun);

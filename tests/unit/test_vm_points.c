@@ -116,6 +116,56 @@ static struct vm_catalog one(const char *name, enum vm_point_state state, const 
 		vm_catalog_free(&c_);                                                                                  \
 	} while (0)
 
+static int go_back(const char *name, const char *present)
+{
+	const struct vm_revert opts = {.name = name, .first = present != NULL, .present = present};
+	struct driver *driver;
+	struct vm *vm = open_vm(&driver);
+	struct vm_reverted out;
+	int failed = vm ? vm_revert(vm, &opts, &out, &e) : -1;
+
+	if (!failed)
+		vm_reverted_free(&out);
+	vm_close(vm);
+	driver_close(driver);
+	return failed;
+}
+
+/* The disks are at the point that they went back to: what is taken then is below it. The state before is one below where it came from. */
+START_TEST(test_fork)
+{
+	static const char then[] = "<domain type='then'/>", now[] = "<domain type='now'/>";
+
+	snprintf(w->xml, sizeof w->xml, "%s", then);
+	OK(take("a", VM_INSTANT));
+	snprintf(w->xml, sizeof w->xml, "%s", now);
+	OK(take("b", VM_INSTANT));
+	OK(go_back("a", NULL));
+	ck_assert_str_eq(w->xml, then);
+	expect("a* b<a");
+	OK(take("c", VM_INSTANT));
+	expect("a b<a c<a*");
+	OK(go_back("b", "d"));
+	ck_assert_str_eq(w->xml, now);
+	expect("a b<a* c<a d<c");
+	OK(go_back("d", NULL));
+	expect("a b<a c<a d<c*");
+	OK(delete ("c"));
+	expect("a b<a d<a*");
+}
+END_TEST
+
+/* One that is not as the catalog has it is nothing to go back to. */
+START_TEST(test_no_way_back)
+{
+	OK(take("a", VM_INSTANT));
+	OK(take("b", VM_INSTANT));
+	OK(disk_snapshot_delete("vda.qcow2", IO_LOCK_NONE, "a", NULL, &e));
+	ck_assert_int_ne(go_back("a", NULL), 0);
+	expect("a! b<a*");
+}
+END_TEST
+
 START_TEST(test_chain)
 {
 	struct vm_catalog c;
@@ -362,6 +412,8 @@ Suite *suite_vm_points(void)
 	tcase_add_checked_fixture(t, enter, leave);
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, test_chain);
+	tcase_add_test(t, test_fork);
+	tcase_add_test(t, test_no_way_back);
 	tcase_add_test(t, test_compared);
 	tcase_add_test(t, test_other_file);
 	tcase_add_loop_test(t, test_delete_dies, 0, 2);

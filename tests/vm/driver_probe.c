@@ -169,6 +169,18 @@ static int snapshot_step(struct driver *d, const char *step, const char *uuid, s
 	return jobs_step(d, step, uuid, a, e);
 }
 
+/* The definition is in a file. */
+static int define(struct driver *d, const char *uuid, const char *path, struct error *e)
+{
+	static char xml[65536];
+	FILE *file = fopen(path, "r");
+	size_t n = file ? fread(xml, 1, sizeof xml - 1, file) : 0;
+	if (file)
+		fclose(file);
+	xml[n] = 0;
+	return d->ops->define(d, uuid, xml, e);
+}
+
 static int guest_step(struct driver *d, const char *step, const char *uuid, struct args *a, struct error *e)
 {
 	if (!strcmp(step, "suspend"))
@@ -177,6 +189,12 @@ static int guest_step(struct driver *d, const char *step, const char *uuid, stru
 		return d->ops->resume(d, uuid, e);
 	if (!strcmp(step, "save"))
 		return d->ops->save(d, uuid, e);
+	if (!strcmp(step, "forget_save"))
+		return d->ops->forget_save(d, uuid, !strcmp(arg(a, 0), "active"), e);
+	if (!strcmp(step, "destroy"))
+		return d->ops->destroy(d, uuid, e);
+	if (!strcmp(step, "define"))
+		return define(d, uuid, arg(a, 0), e);
 	if (!strcmp(step, "start"))
 		return d->ops->start(d, uuid, !strcmp(arg(a, 0), "paused"), e);
 	if (!strcmp(step, "attach") || !strcmp(step, "detach"))

@@ -12,7 +12,7 @@ from report import Report, rig_for_test
 from rig import read, run, wait_until
 
 PROBE = os.path.join(os.environ.get("BUILD", "build"), "driver-probe")
-USAGE, IO, NOT_FOUND, UNSUPPORTED, BUSY = 11, 12, 13, 15, 18
+USAGE, IO, NOT_FOUND, UNSUPPORTED, BUSY, CHANGED = 11, 12, 13, 15, 18, 19
 report = Report()
 
 
@@ -107,6 +107,36 @@ def saving(guest, probe):
         assert probe.look()["saved"]
         probe.do("start")
         guest.wait_records(3)
+
+
+def ending(rig, guest, probe):
+    with report.test("a guest is ended, and has on its disks what it had told of; then its saved state can go, and only then"):
+        probe.do("forget_save off", want=CHANGED)
+        told = guest.last()
+        probe.do("destroy")
+        in_two(guest.state(), "shut off")
+        records.check_disks(guest.paths(), least=told)
+        probe.do("destroy", want=UNSUPPORTED)
+        probe.do("forget_save active", want=CHANGED)
+        probe.do("start", "save", "forget_save off")
+        assert not probe.look()["saved"]
+        probe.do("start")
+        guest.wait_records(3)
+        guest.wait_agent()
+    with report.test("a domain is defined as it was, and no other one"):
+        xml = probe.do("xml")
+        path = rig.path("definition")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(xml.replace("<on_reboot>destroy", "<on_reboot>restart"))
+        probe.do(f"define {path}")
+        assert "<on_reboot>restart" in probe.do("xml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(xml.replace(guest.virsh("domuuid", guest.name), "0e9d2a8e-3a52-4b0a-9f3a-5d1f6a7b8c9d"))
+        probe.do(f"define {path}", want=USAGE)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(xml)
+        probe.do(f"define {path}")
+        in_two(probe.do("xml"), xml)
 
 
 def internal(guest, probe):
@@ -257,6 +287,7 @@ def main():
         looking(rig, guest, probe)
         pausing_and_the_agent(guest, probe)
         saving(guest, probe)
+        ending(rig, guest, probe)
         internal(guest, probe)
         overlays(guest, probe)
         copies(rig, guest, probe)

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * snapshot/: a machine goes back to a snapshot that its disks have, of a guest that writes all the time. At each step something
+ * fails, or is cancelled, or the guest's power goes, or the command dies; so at each line of the journal. Whenever the guest starts,
+ * and at the end, all disks are at the snapshot or none is, byte for byte; and so is the definition.
+ */
+#include "tests/unit/journal_fault.h"
+#include "tests/unit/revert_cases.h"
+
+#include <check.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+Suite *suite_vm_revert(void);
+
+static struct world *w;
+static struct world before; /* and how it is to be, in the end */
+static struct error e;
+
+static void enter(void)
+{
+	w = world_new(false);
+}
+
+static void leave(void)
+{
+	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
+	world_free(w);
+}
+
+static void set(const struct revert_case *c)
+{
+	revert_case_set(w, c);
+	before = *w;
+}
+
+static int run(const struct revert_case *c, unsigned *left)
+{
+	return revert_case_run(w, c, left, &e);
+}
+
+/* How the machine is to be, when its disks are back. */
+static void expect_back(const struct revert_case *c)
+{
+	if (c->after != VM_AS_BEFORE)
+		before.state = c->after == VM_STARTED ? DRIVER_RUNNING : DRIVER_PAUSED;
+	before.paused_by_user = before.state == DRIVER_PAUSED;
+	before.saved = false;
+	before.device_attached = w->device;
+	if (c->define)
+		snprintf(before.xml, sizeof before.xml, REVERT_XML);
+}
+
+static void judge(const struct revert_case *c, bool done, const char *what)
+{
+	if (!world_active(w))
+		world_settle(w, what);
+	ck_assert_msg(w->back || !done, "%s: done, and nothing was", what);
+	if (w->back)
+		expect_back(c);
+	w->kept = "s";
+	w->more = w->back && c->first;
+	world_judge(w, &before, what);
+}
+
+START_TEST(test_ends_well)
+{
+	const struct revert_case *c = &revert_cases[_i];
+	unsigned left;
+
+	set(c);
+	if (run(c, &left))
+		ck_abort_msg("%s: %s", c->at.name, e.msg);
+	ck_assert_uint_eq(left, 0);
+	ck_assert_uint_eq(w->record_count, c->first);
+	judge(c, true, c->at.name);
+}
+END_TEST
+
+/* ---- failures ---- */
+
+static void cancel(struct world *world)
+{
+	atomic_store(&world->cancel, true);
+}
+
+static bool power_failed;
+static void power_fails(struct world *world)
+{
+	power_failed = world_active(world);
+	world->instant_was = true;
+	world_crash(world);
+}
+
+static const struct {
+	const char *name;
+	enum world_event event;
+	void (*hook)(struct world *world);
+} events[] = {
+	{"fails", EVENT_FAIL, NULL},
+	{"fails after it was done", EVENT_FAIL_AFTER, NULL},
+	{"and all later ones fail", EVENT_LOST, NULL},
+	{"is where the user cancels", EVENT_HOOK, cancel},
+	{"is where the guest's power goes", EVENT_HOOK, power_fails},
+};
+enum { FAULTS = sizeof events / sizeof *events };
+
+/* A guest whose power went may be on again, or not. */
+static void allow_off(void)
+{
+	if (w->state != DRIVER_SHUT_OFF)
+		return;
+	before.state = DRIVER_SHUT_OFF;
+	before.paused_by_user = false;
+}
+
+/* Returns whether the step was reached. */
+static bool one_fault(const struct revert_case *c, int event, unsigned k)
+{
+	struct vm_case none = c->at;
+	unsigned left;
+	char what[200];
+
+	set(c);
+	power_failed = false;
+	w->at = k;
+	w->event = events[event].event;
+	w->hook = events[event].hook;
+	int failed = run(c, &left);
+	bool reached = w->steps >= k;
+	struct error why = e;
+
+	snprintf(what, sizeof what, "%s: step %u (%s) %s", none.name, k, w->last_op, events[event].name);
+	ck_assert_msg(!failed || reached, "%s: %s", what, e.msg);
+	if (vm_run_recover(w, &e))
+		ck_abort_msg("%s: %s; recovery: %s", what, failed ? why.msg : "done", e.msg);
+	if (power_failed && w->state == DRIVER_SHUT_OFF) {
+		struct revert_case off = *c;
+
+		off.after = VM_AS_BEFORE;
+		allow_off();
+		judge(&off, !failed, what);
+	} else {
+		judge(c, !failed, what);
+	}
+	return reached;
+}
+
+START_TEST(test_step)
+{
+	unsigned k = 1;
+
+	while (one_fault(&revert_cases[_i / FAULTS], _i % FAULTS, k))
+		k++;
+	ck_assert_uint_gt(k, 5);
+}
+END_TEST
+
+/* Every write of the journal, and every time it is made durable. */
+START_TEST(test_journal_full)
+{
+	const struct revert_case *c = &revert_cases[_i / 2];
+	unsigned calls, left;
+	char what[200];
+
+	for (unsigned k = 1;; k++) {
+		set(c);
+		journal_fault_at(k, JOURNAL_FAULT_FAILS, _i & 1);
+		int failed = run(c, &left);
+		struct error why = e;
+
+		calls = journal_fault_calls();
+		snprintf(what, sizeof what, "%s: write %u of the journal fails%s", c->at.name, k,
+			_i & 1 ? ", and all later ones" : "");
+		ck_assert_msg(!failed || calls >= k, "%s: %s", what, e.msg);
+		if (vm_run_recover(w, &e))
+			ck_abort_msg("%s: %s; recovery: %s", what, failed ? why.msg : "done", e.msg);
+		judge(c, !failed, what);
+		if (calls < k)
+			break;
+	}
+}
+END_TEST
+
+/* ---- deaths ---- */
+
+enum { AT_STEP, AFTER_STEP, AT_LINE, IN_LINE, AFTER_LINE, DEATHS };
+static const char *const deaths[DEATHS] = {
+	[AT_STEP] = "before step",
+	[AFTER_STEP] = "after step",
+	[AT_LINE] = "before line",
+	[IN_LINE] = "in line",
+	[AFTER_LINE] = "after line",
+};
+
+static void plan(int death, unsigned k)
+{
+	static const enum journal_fault faults[DEATHS] = {[AT_LINE] = JOURNAL_FAULT_DIE_BEFORE,
+		[IN_LINE] = JOURNAL_FAULT_DIE_HALF,
+		[AFTER_LINE] = JOURNAL_FAULT_DIE_AFTER};
+
+	w->at = k;
+	w->event = death == AT_STEP ? EVENT_DIE : death == AFTER_STEP ? EVENT_DIE_AFTER : EVENT_NONE;
+	if (death >= AT_LINE)
+		journal_fault_at(k, faults[death], false);
+}
+
+/* Returns whether there was such a moment. */
+static bool one_death(const struct revert_case *c, int death, unsigned k)
+{
+	unsigned left;
+	char what[200];
+	int status;
+
+	set(c);
+	plan(death, k);
+	pid_t child = fork();
+
+	ck_assert_int_ge(child, 0);
+	if (!child)
+		_exit(run(c, &left) ? 1 : 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	snprintf(what, sizeof what, "%s: died %s %u (%s)", c->at.name, deaths[death], k, w->last_op);
+	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == DIED || !WEXITSTATUS(status)), "%s: status %x", what,
+		(unsigned)status);
+	bool died = WEXITSTATUS(status) == DIED, reached = w->steps >= k;
+
+	if (vm_run_recover(w, &e))
+		ck_abort_msg("%s: recovery: %s", what, e.msg);
+	judge(c, !died, what);
+	return died || (death < AT_LINE && reached);
+}
+
+START_TEST(test_death)
+{
+	unsigned k = 1;
+
+	while (one_death(&revert_cases[_i / DEATHS], _i % DEATHS, k))
+		k++;
+	ck_assert_uint_gt(k, 5);
+}
+END_TEST
+
+Suite *suite_vm_revert(void)
+{
+	Suite *s = suite_create("vm_revert");
+	TCase *t = tcase_create("revert");
+
+	tcase_add_checked_fixture(t, enter, leave);
+	tcase_set_timeout(t, 120);
+	tcase_add_loop_test(t, test_ends_well, 0, REVERT_CASES);
+	tcase_add_loop_test(t, test_step, 0, REVERT_CASES * FAULTS);
+	tcase_add_loop_test(t, test_journal_full, 0, REVERT_CASES * 2);
+	tcase_add_loop_test(t, test_death, 0, REVERT_CASES * DEATHS);
+	suite_add_tcase(s, t);
+	return s;
+}
