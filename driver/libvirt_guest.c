@@ -67,8 +67,9 @@ int libvirt_destroy(struct driver *d, const char *uuid, struct error *e)
 	libvirt_tell(l, "virDomainDestroyFlags");
 	if (!virDomainDestroyFlags(dom, VIR_DOMAIN_DESTROY_GRACEFUL))
 		return 0;
+	libvirt_fail(l, e); /* asking whether it runs forgets it */
 	if (virDomainIsActive(dom) != 1)
-		return libvirt_fail(l, e);
+		return -1;
 	libvirt_tell(l, "virDomainDestroyFlags");
 	return virDomainDestroyFlags(dom, 0) ? libvirt_fail(l, e) : 0;
 }
