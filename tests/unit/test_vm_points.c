@@ -136,14 +136,15 @@ START_TEST(test_fork)
 {
 	static const char then[] = "<domain type='then'/>", now[] = "<domain type='now'/>";
 
+	w->state = DRIVER_SHUT_OFF;
 	snprintf(w->xml, sizeof w->xml, "%s", then);
-	OK(take("a", VM_INSTANT));
+	OK(take("a", VM_COLD));
 	snprintf(w->xml, sizeof w->xml, "%s", now);
-	OK(take("b", VM_INSTANT));
+	OK(take("b", VM_COLD));
 	OK(go_back("a", NULL));
 	ck_assert_str_eq(w->xml, then);
 	expect("a* b<a");
-	OK(take("c", VM_INSTANT));
+	OK(take("c", VM_COLD));
 	expect("a b<a c<a*");
 	OK(go_back("b", "d"));
 	ck_assert_str_eq(w->xml, now);

@@ -171,7 +171,7 @@ class World:
     # ---- what is so now ----
 
     def journal(self):
-        return [name for name in os.listdir(self.state_dir) if not name.endswith(".lock")]
+        return [name for name in os.listdir(self.state_dir) if not name.endswith((".lock", ".snapshots"))]
 
     def traces(self):
         """Whether a journal has something to be taken back."""
