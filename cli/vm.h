@@ -9,8 +9,8 @@
 #include "cli/cli.h"
 #include "snapshot/snapshot.h"
 
-extern const struct cli_command cli_vm_delete, cli_vm_disks, cli_vm_list, cli_vm_prune, cli_vm_recover, cli_vm_revert, cli_vm_show,
-	cli_vm_snapshot;
+extern const struct cli_command cli_vm_delete, cli_vm_disks, cli_vm_list, cli_vm_prune, cli_vm_recover, cli_vm_revert,
+	cli_vm_show, cli_vm_snapshot;
 
 enum cli_vm_status {
 	CLI_VM_FAILED = 1, /* and the guest is as it was */

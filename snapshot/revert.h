@@ -23,7 +23,7 @@ struct revert_point {
 	char *name;
 	int64_t created;
 	bool listed; /* in the catalog */
-	char *xml; /* the definition at that time; NULL: it stays as it is */
+	char *xml;   /* the definition at that time; NULL: it stays as it is */
 	struct revert_disk *disks;
 	unsigned disk_count;
 };

@@ -33,8 +33,7 @@ static int fill(const struct revert *r, const struct vm_catalog *c, struct vm_po
 
 static int add_present(const struct revert *r, struct vm_catalog *c, unsigned *trace, struct error *e)
 {
-	struct vm_point p = {
-		.created = time(NULL), .mode = VM_COLD, .via = VM_VIA_INTERNAL, .was = r->was};
+	struct vm_point p = {.created = time(NULL), .mode = VM_COLD, .via = VM_VIA_INTERNAL, .was = r->was};
 	const struct trace t = {.kind = TRACE_POINT, .name = r->present, .date = p.created};
 
 	if (trace_put(r->vm, &t, trace, e))
