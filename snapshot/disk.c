@@ -85,19 +85,44 @@ int disk_snapshot_create(struct layer *l, const char *name, int64_t created, str
 	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
 }
 
-int disk_snapshot_delete(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e)
+/* `deed` with the number of the snapshot in the file. */
+static int change(const char *path, enum io_lock_mode lock, const struct snapshot_query *q,
+	int (*deed)(struct edit *ed, uint32_t index, struct error *e), struct error *e)
 {
-	const struct snapshot_query q = {.name = name, .id = id, .refuse_ambiguous = true};
 	AUTO_CHAIN struct chain *c = NULL;
 	struct edit *ed;
 	struct error later;
 
 	if (disk_open_to_change(path, lock, &c, e) || edit_open(&ed, &c->layers[0], &(struct edit_opts){0}, e))
 		return -1;
-	int index = qcow2_snapshot_find(c->layers[0].q, &q, e);
-	int failed = index < 0 || edit_snapshot_delete(ed, (uint32_t)index, pool_cpu_count(), e);
+	int index = qcow2_snapshot_find(c->layers[0].q, q, e);
+	int failed = index < 0 || deed(ed, (uint32_t)index, e);
 
 	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
+}
+
+static int delete_it(struct edit *ed, uint32_t index, struct error *e)
+{
+	return edit_snapshot_delete(ed, index, pool_cpu_count(), e);
+}
+
+int disk_snapshot_delete(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e)
+{
+	const struct snapshot_query q = {.name = name, .id = id, .refuse_ambiguous = true};
+
+	return change(path, lock, &q, delete_it, e);
+}
+
+static int apply_it(struct edit *ed, uint32_t index, struct error *e)
+{
+	return edit_snapshot_apply(ed, index, true, pool_cpu_count(), e);
+}
+
+int disk_snapshot_apply(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e)
+{
+	const struct snapshot_query q = {.name = name, .id = id, .refuse_ambiguous = true};
+
+	return change(path, lock, &q, apply_it, e);
 }
 
 int disk_look(const char *path, enum driver_format format, struct chain **out, struct error *e)

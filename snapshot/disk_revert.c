@@ -1,27 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Our own engine on a disk's file, for going back to a snapshot: trying whether it can be, doing so, and telling afterwards whether it
+ * A disk's file before and after it goes back to a snapshot: trying whether it can be, and telling afterwards whether it
  * was done, and whether somebody has written since.
  */
-#include "qcow2/edit.h"
 #include "snapshot/internal.h"
 
 enum { L1_WINDOW = 1024 }; /* entries */
-
-int disk_snapshot_apply(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e)
-{
-	const struct snapshot_query q = {.name = name, .id = id, .refuse_ambiguous = true};
-	AUTO_CHAIN struct chain *c = NULL;
-	struct edit *ed;
-	struct error later;
-
-	if (disk_open_to_change(path, lock, &c, e) || edit_open(&ed, &c->layers[0], &(struct edit_opts){0}, e))
-		return -1;
-	int index = qcow2_snapshot_find(c->layers[0].q, &q, e);
-	int failed = index < 0 || edit_snapshot_apply(ed, (uint32_t)index, true, pool_cpu_count(), e);
-
-	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
-}
 
 /* What the engine would refuse is known before a guest is ended for it. */
 int disk_snapshot_try(const char *path, const char *name, struct error *e)

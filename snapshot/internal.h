@@ -321,9 +321,9 @@ int disk_snapshot_create(struct layer *l, const char *name, int64_t created, str
 bool disk_can_hold(const struct driver_disk *d);
 /* `id` NULL: the only one of that name. */
 int disk_snapshot_delete(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e);
-/* (snapshot/disk_revert.c) The disk's state becomes that of its snapshot again, by one write. `id` as above. */
+/* The disk's state becomes that of its snapshot again, by one write. `id` as above. */
 int disk_snapshot_apply(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e);
-/* Reads all tables of the only snapshot of that name, beside a running guest, too. */
+/* (snapshot/disk_revert.c) Reads all tables of the only snapshot of that name, beside a running guest, too. */
 int disk_snapshot_try(const char *path, const char *name, struct error *e);
 /* Whether the disk's state is that of a snapshot `name` and nothing was written since: 1, 0, -1. `id` NULL: of any of that name. */
 int disk_is_at(const char *path, const char *name, const char *id, struct error *e);
