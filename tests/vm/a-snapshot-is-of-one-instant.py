@@ -61,7 +61,7 @@ def main():
         guest = Guest(rig, "first").boot()
         guest.wait_agent()
         taker = Taker(rig, guest, report)
-        for _ in range(10 if LONG else 1):
+        for _ in range(10 if LONG else 2):
             taker.try_all("busy")
             taker.try_all("busy", formats={"qcow2": ()}, quiesced=True)
         states(taker)
