@@ -368,7 +368,7 @@ Suite *suite_vm_refusals(void)
 	tcase_add_loop_test(t, test_left_out, 0, 6);
 	tcase_add_loop_test(t, test_freeze_tried, 0, vm_case_count);
 	tcase_add_loop_test(t, test_destination_full, 0, vm_case_count);
-	tcase_add_loop_test(t, test_fills_up, 8, vm_case_count); /* the modes of a guest that goes on meanwhile */
+	tcase_add_loop_test(t, test_fills_up, 10, vm_case_count); /* the modes of a guest that goes on meanwhile */
 	suite_add_tcase(s, t);
 	return s;
 }
