@@ -50,8 +50,6 @@ static int put(struct vm_glance_disk *d, const char *key, const char *value, str
 static int describe(struct vm_glance_disk *d, const struct driver_domain *domain, const struct vm_taken *t,
 	const struct vm_taken_disk *disk, struct error *e)
 {
-	static const char *const modes[] = {
-		[VM_AUTO] = "auto", [VM_COLD] = "cold", [VM_LIVE] = "live", [VM_INSTANT] = "instant"};
 	const time_t created = (time_t)t->created;
 	char when[32], count[16];
 	struct tm tm;
@@ -70,7 +68,7 @@ static int describe(struct vm_glance_disk *d, const struct driver_domain *domain
 		{"qsnap_domain", domain->name},
 		{"qsnap_snapshot", t->name},
 		{"qsnap_created", when},
-		{"qsnap_mode", modes[t->mode]},
+		{"qsnap_mode", vm_mode_name(t->mode)},
 		{"qsnap_quiesced", t->quiesced ? "yes" : "no"},
 		{"qsnap_disk", disk->target},
 		{"qsnap_disks", count},

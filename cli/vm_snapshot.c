@@ -25,10 +25,6 @@ enum {
 	OPT_INSECURE,
 };
 
-static const char *const modes[] =
-	{[VM_AUTO] = "auto", [VM_COLD] = "cold", [VM_LIVE] = "live", [VM_INSTANT] = "instant"};
-static const char *const vias[] = {[VM_VIA_ANY] = "any", [VM_VIA_INTERNAL] = "internal", [VM_VIA_OVERLAY] = "overlay"};
-
 struct snapshot_args {
 	struct cli_vm vm;
 	struct vm_take take;
@@ -55,6 +51,22 @@ static unsigned parse_word(const struct cli *c, const char *option, const char *
 		snprintf(all + len, sizeof all - len, "%s%s", between, words[i]);
 	}
 	cli_usage_error(c, "%s expects %s, not '%s'", option, all, text);
+}
+
+static enum vm_mode parse_mode(const struct cli *c, const char *text)
+{
+	const char *words[VM_INSTANT + 1];
+
+	for (enum vm_mode m = VM_AUTO; m <= VM_INSTANT; m++)
+		words[m] = vm_mode_name(m);
+	return parse_word(c, "--mode", text, words, VM_INSTANT + 1);
+}
+
+static enum vm_via parse_via(const struct cli *c, const char *text)
+{
+	const char *const words[] = {vm_via_name(VM_VIA_INTERNAL), vm_via_name(VM_VIA_OVERLAY)};
+
+	return VM_VIA_INTERNAL + parse_word(c, "--via", text, words, 2);
 }
 
 static int parse_disks(struct snapshot_args *a, const char *text, struct error *e)
@@ -90,10 +102,10 @@ static void parse_how(struct snapshot_args *a, int id, const char *arg)
 
 	switch (id) {
 	case OPT_MODE:
-		a->take.mode = parse_word(c, "--mode", arg, modes, sizeof modes / sizeof *modes);
+		a->take.mode = parse_mode(c, arg);
 		break;
 	case OPT_VIA:
-		a->take.via = VM_VIA_INTERNAL + parse_word(c, "--via", arg, vias + VM_VIA_INTERNAL, 2);
+		a->take.via = parse_via(c, arg);
 		break;
 	case OPT_DISKS:
 		if (parse_disks(a, arg, &e) < 0)
@@ -221,9 +233,9 @@ static void print_human(const struct snapshot_args *a, const struct driver_domai
 	char size[32], bytes[32];
 
 	printf("%s: snapshot %s, %u disk%s of one instant, mode %s", d->name, t->name, t->disk_count,
-		t->disk_count == 1 ? "" : "s", modes[t->mode]);
+		t->disk_count == 1 ? "" : "s", vm_mode_name(t->mode));
 	if (t->via != VM_VIA_ANY)
-		printf(" (%s)", vias[t->via]);
+		printf(" (%s)", vm_via_name(t->via));
 	if (t->quiesced)
 		printf(", file systems frozen");
 	printf("; the guest was held for %.3f s\n", (double)t->pause_ns / 1e9);
@@ -266,9 +278,9 @@ static void print_json(const struct snapshot_args *a, const struct driver_domain
 	json_string(&j, "domain", d->name);
 	json_string(&j, "uuid", d->uuid);
 	json_string(&j, "name", t->name);
-	json_string(&j, "mode", modes[t->mode]);
+	json_string(&j, "mode", vm_mode_name(t->mode));
 	if (t->via != VM_VIA_ANY)
-		json_string(&j, "via", vias[t->via]);
+		json_string(&j, "via", vm_via_name(t->via));
 	json_int(&j, "created", t->created);
 	json_bool(&j, "quiesced", t->quiesced);
 	json_bool(&j, "kept", a->take.keep);

@@ -63,7 +63,7 @@ static int choose_via(struct take *t, struct error *e)
 	bool qcow2 = all_qcow2(t);
 	uint64_t ms = 0;
 
-	if (estimate_ms(t, &ms, e))
+	if (qcow2 && estimate_ms(t, &ms, e))
 		return -1;
 	t->out->via = o->via;
 	if (o->via == VM_VIA_ANY)

@@ -118,6 +118,7 @@ void vm_let_go(struct vm *vm);
 
 /* The trace into the journal, before its deed. */
 int trace_put(struct vm *vm, const struct trace *t, unsigned *id, struct error *e);
+const struct trace *trace_find(const struct vm *vm, unsigned id); /* as journal_traces has it; NULL: it is dropped */
 /* Takes back that one, or all, youngest first. Also after a cancel. A failure leaves the trace in the journal, and goes on with
  * the others that do not need it; the first error is told. */
 int trace_undo(struct vm *vm, unsigned id, struct error *e);

@@ -30,17 +30,6 @@ int take_point_look(struct take *t, struct error *e)
 	return failed;
 }
 
-static const struct trace *trace_of(const struct take *t, unsigned id)
-{
-	unsigned count;
-	const struct trace *all = journal_traces(t->vm->journal, &count);
-
-	for (unsigned i = 0; i < count; i++)
-		if (all[i].id == id)
-			return &all[i];
-	return NULL;
-}
-
 int point_know_disk(struct vm_point_disk *d, const char *target, const char *path, const char *name, const char *id,
 	int64_t date, struct error *e)
 {
@@ -66,7 +55,7 @@ int point_know_disk(struct vm_point_disk *d, const char *target, const char *pat
 static int fill_disk(const struct take *t, unsigned i, struct vm_point_disk *d, struct error *e)
 {
 	const struct part *p = &t->parts[i];
-	const struct trace *known = trace_of(t, p->trace);
+	const struct trace *known = trace_find(t->vm, p->trace);
 
 	return known ? point_know_disk(d, p->disk->target, p->path, t->out->name, known->snapshot, known->date, e) : -1;
 }

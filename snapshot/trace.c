@@ -56,7 +56,7 @@ int trace_put(struct vm *vm, const struct trace *t, unsigned *id, struct error *
 	       journal_put(vm->journal, &mine, id ? id : &ignored, e);
 }
 
-static const struct trace *find(const struct vm *vm, unsigned id)
+const struct trace *trace_find(const struct vm *vm, unsigned id)
 {
 	unsigned count;
 	const struct trace *all = journal_traces(vm->journal, &count);
@@ -86,7 +86,7 @@ static bool gives_room(enum trace_kind kind)
 
 int trace_undo(struct vm *vm, unsigned id, struct error *e)
 {
-	const struct trace *found = find(vm, id);
+	const struct trace *found = trace_find(vm, id);
 
 	if (!found)
 		return 0;

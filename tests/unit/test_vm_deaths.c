@@ -8,8 +8,6 @@
 #include "tests/unit/vm_cases.h"
 
 #include <check.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 Suite *suite_vm_deaths(void);
 
@@ -46,27 +44,25 @@ static void plan(int death, unsigned k)
 		journal_fault_at(k, faults[death], false);
 }
 
+static int run_it(const void *c)
+{
+	unsigned left;
+
+	return vm_case_run(w, c, &left, &e);
+}
+
 /* Returns whether there was such a moment. */
 static bool one(const struct vm_case *c, int death, unsigned k)
 {
-	unsigned left;
 	char what[200];
-	int status;
 
 	vm_case_set(w, c);
 	before = *w;
 	plan(death, k);
-	pid_t child = fork();
+	snprintf(what, sizeof what, "%s: died %s %u", c->name, deaths[death], k);
+	bool died = vm_case_dies(run_it, c, what), reached = w->steps >= k;
 
-	ck_assert_int_ge(child, 0);
-	if (!child)
-		_exit(vm_case_run(w, c, &left, &e) ? 1 : 0);
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	snprintf(what, sizeof what, "%s: died %s %u (%s)", c->name, deaths[death], k, w->last_op);
-	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == DIED || !WEXITSTATUS(status)), "%s: status %x", what,
-		(unsigned)status);
-	bool died = WEXITSTATUS(status) == DIED, reached = w->steps >= k;
-
 	if (death == GUEST_TOO && died && world_active(w)) {
 		before.state = DRIVER_SHUT_OFF;
 		before.paused_by_user = false;

@@ -26,11 +26,6 @@ static void leave(void)
 	world_free(w);
 }
 
-static void cancel(struct world *world)
-{
-	atomic_store(&world->cancel, true);
-}
-
 /* What was running is off then, and nobody may start it. */
 static void power_fails(struct world *world)
 {
@@ -38,18 +33,6 @@ static void power_fails(struct world *world)
 		before.state = DRIVER_SHUT_OFF, before.paused_by_user = false;
 	world_crash(world);
 }
-
-static const struct {
-	const char *name;
-	enum world_event event;
-	void (*hook)(struct world *world);
-} events[] = {
-	{"fails", EVENT_FAIL, NULL},
-	{"fails after it was done", EVENT_FAIL_AFTER, NULL},
-	{"and all later ones fail", EVENT_LOST, NULL},
-	{"is where the user cancels", EVENT_HOOK, cancel},
-	{"is where the guest's power goes", EVENT_HOOK, power_fails},
-};
 
 /* Returns whether the step was reached. */
 static bool one(const struct vm_case *c, int event, unsigned k)
@@ -60,13 +43,11 @@ static bool one(const struct vm_case *c, int event, unsigned k)
 
 	vm_case_set(w, c);
 	before = *w;
-	w->at = k;
-	w->event = events[event].event;
-	w->hook = events[event].hook;
+	vm_fault_at(w, event, k, power_fails);
 	int failed = vm_case_run(w, c, &left, &e);
 	bool reached = w->steps >= k;
 
-	snprintf(what, sizeof what, "%s: step %u %s", c->name, k, events[event].name);
+	snprintf(what, sizeof what, "%s: step %u %s", c->name, k, vm_faults[event].name);
 	ck_assert_msg(!failed || reached, "%s: %s", what, e.msg);
 	if (failed && !left && w->event != EVENT_LOST) /* then there is nothing for the next one to do */
 		vm_case_judge(w, &before, c, false, what);
@@ -78,10 +59,9 @@ static bool one(const struct vm_case *c, int event, unsigned k)
 
 START_TEST(test_step)
 {
-	const int per_case = sizeof events / sizeof *events;
 	unsigned k = 1;
 
-	while (one(&vm_cases[_i / per_case], _i % per_case, k))
+	while (one(&vm_cases[_i / VM_FAULTS], _i % VM_FAULTS, k))
 		k++;
 	ck_assert_uint_gt(k, 5);
 }
@@ -121,7 +101,7 @@ Suite *suite_vm_faults(void)
 
 	tcase_add_checked_fixture(t, enter, leave);
 	tcase_set_timeout(t, 120);
-	tcase_add_loop_test(t, test_step, 0, vm_case_count * (int)(sizeof events / sizeof *events));
+	tcase_add_loop_test(t, test_step, 0, vm_case_count * VM_FAULTS);
 	tcase_add_loop_test(t, test_journal_full, 0, vm_case_count * 2);
 	suite_add_tcase(s, t);
 	return s;

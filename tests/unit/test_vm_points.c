@@ -46,35 +46,36 @@ static int take(const char *name, enum vm_mode mode)
 	return vm_run(w, &t, &left, &e);
 }
 
-static struct vm *open_vm(struct driver **driver)
+/* A command that opens, does this, closes. */
+static int with_vm(int (*deed)(struct vm *vm, void *arg), void *arg)
 {
 	struct vm_opts o = {.driver = scripted_driver_new(w), .domain = "machine", .state_dir = "state", .retry_ms = 1};
-	struct vm *vm;
+	struct vm *vm = NULL;
+	int failed = vm_open(&vm, &o, &e) ? -1 : deed(vm, arg);
 
-	*driver = o.driver;
-	return vm_open(&vm, &o, &e) ? NULL : vm;
+	vm_close(vm);
+	driver_close(o.driver);
+	return failed;
+}
+
+static int points_deed(struct vm *vm, void *arg)
+{
+	return vm_points(vm, arg, &e);
 }
 
 static int points(struct vm_catalog *c)
 {
-	struct driver *driver;
-	struct vm *vm = open_vm(&driver);
-	int failed = vm ? vm_points(vm, c, &e) : -1;
+	return with_vm(points_deed, c);
+}
 
-	vm_close(vm);
-	driver_close(driver);
-	return failed;
+static int delete_deed(struct vm *vm, void *arg)
+{
+	return vm_delete(vm, arg, &e);
 }
 
 static int delete (const char *name)
 {
-	struct driver *driver;
-	struct vm *vm = open_vm(&driver);
-	int failed = vm ? vm_delete(vm, name, &e) : -1;
-
-	vm_close(vm);
-	driver_close(driver);
-	return failed;
+	return with_vm(delete_deed, (void *)name);
 }
 
 /* "a b<a c<b*": each point with its parent, the current one with a star. */
@@ -116,19 +117,19 @@ static struct vm_catalog one(const char *name, enum vm_point_state state, const 
 		vm_catalog_free(&c_);                                                                                  \
 	} while (0)
 
-static int go_back(const char *name, const char *present)
+static int go_back_deed(struct vm *vm, void *arg)
 {
-	const struct vm_revert opts = {.name = name, .first = present != NULL, .present = present};
-	struct driver *driver;
-	struct vm *vm = open_vm(&driver);
 	struct vm_reverted out;
-	int failed = vm ? vm_revert(vm, &opts, &out, &e) : -1;
+	int failed = vm_revert(vm, arg, &out, &e);
 
 	if (!failed)
 		vm_reverted_free(&out);
-	vm_close(vm);
-	driver_close(driver);
 	return failed;
+}
+
+static int go_back(const char *name, const char *present)
+{
+	return with_vm(go_back_deed, &(struct vm_revert){.name = name, .first = present != NULL, .present = present});
 }
 
 /* The disks are at the point that they went back to: what is taken then is below it. The state before is one below where it came from. */

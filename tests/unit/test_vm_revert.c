@@ -8,8 +8,6 @@
 #include "tests/unit/revert_cases.h"
 
 #include <check.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 Suite *suite_vm_revert(void);
 
@@ -79,11 +77,6 @@ END_TEST
 
 /* ---- failures ---- */
 
-static void cancel(struct world *world)
-{
-	atomic_store(&world->cancel, true);
-}
-
 static bool power_failed;
 static void power_fails(struct world *world)
 {
@@ -91,19 +84,6 @@ static void power_fails(struct world *world)
 	world->instant_was = true;
 	world_crash(world);
 }
-
-static const struct {
-	const char *name;
-	enum world_event event;
-	void (*hook)(struct world *world);
-} events[] = {
-	{"fails", EVENT_FAIL, NULL},
-	{"fails after it was done", EVENT_FAIL_AFTER, NULL},
-	{"and all later ones fail", EVENT_LOST, NULL},
-	{"is where the user cancels", EVENT_HOOK, cancel},
-	{"is where the guest's power goes", EVENT_HOOK, power_fails},
-};
-enum { FAULTS = sizeof events / sizeof *events };
 
 /* A guest whose power went may be on again, or not. */
 static void allow_off(void)
@@ -123,14 +103,12 @@ static bool one_fault(const struct revert_case *c, int event, unsigned k)
 
 	set(c);
 	power_failed = false;
-	w->at = k;
-	w->event = events[event].event;
-	w->hook = events[event].hook;
+	vm_fault_at(w, event, k, power_fails);
 	int failed = run(c, &left);
 	bool reached = w->steps >= k;
 	struct error why = e;
 
-	snprintf(what, sizeof what, "%s: step %u (%s) %s", none.name, k, w->last_op, events[event].name);
+	snprintf(what, sizeof what, "%s: step %u (%s) %s", none.name, k, w->last_op, vm_faults[event].name);
 	ck_assert_msg(!failed || reached, "%s: %s", what, e.msg);
 	if (vm_run_recover(w, &e))
 		ck_abort_msg("%s: %s; recovery: %s", what, failed ? why.msg : "done", e.msg);
@@ -150,7 +128,7 @@ START_TEST(test_step)
 {
 	unsigned k = 1;
 
-	while (one_fault(&revert_cases[_i / FAULTS], _i % FAULTS, k))
+	while (one_fault(&revert_cases[_i / VM_FAULTS], _i % VM_FAULTS, k))
 		k++;
 	ck_assert_uint_gt(k, 5);
 }
@@ -205,26 +183,24 @@ static void plan(int death, unsigned k)
 		journal_fault_at(k, faults[death], false);
 }
 
+static int run_it(const void *c)
+{
+	unsigned left;
+
+	return run(c, &left);
+}
+
 /* Returns whether there was such a moment. */
 static bool one_death(const struct revert_case *c, int death, unsigned k)
 {
-	unsigned left;
 	char what[200];
-	int status;
 
 	set(c);
 	plan(death, k);
-	pid_t child = fork();
+	snprintf(what, sizeof what, "%s: died %s %u", c->at.name, deaths[death], k);
+	bool died = vm_case_dies(run_it, c, what), reached = w->steps >= k;
 
-	ck_assert_int_ge(child, 0);
-	if (!child)
-		_exit(run(c, &left) ? 1 : 0);
-	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	snprintf(what, sizeof what, "%s: died %s %u (%s)", c->at.name, deaths[death], k, w->last_op);
-	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == DIED || !WEXITSTATUS(status)), "%s: status %x", what,
-		(unsigned)status);
-	bool died = WEXITSTATUS(status) == DIED, reached = w->steps >= k;
-
 	if (vm_run_recover(w, &e))
 		ck_abort_msg("%s: recovery: %s", what, e.msg);
 	judge(c, !died, what);
@@ -249,7 +225,7 @@ Suite *suite_vm_revert(void)
 	tcase_add_checked_fixture(t, enter, leave);
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, test_ends_well, 0, REVERT_CASES);
-	tcase_add_loop_test(t, test_step, 0, REVERT_CASES * FAULTS);
+	tcase_add_loop_test(t, test_step, 0, REVERT_CASES * VM_FAULTS);
 	tcase_add_loop_test(t, test_journal_full, 0, REVERT_CASES * 2);
 	tcase_add_loop_test(t, test_death, 0, REVERT_CASES * DEATHS);
 	suite_add_tcase(s, t);

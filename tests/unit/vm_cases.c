@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <limits.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 const struct vm_case vm_cases[] = {
@@ -37,6 +38,40 @@ const struct vm_case vm_cases[] = {
 	{"overlay, paused", BEFORE_PAUSED, true, VM_INSTANT, VM_VIA_OVERLAY, false, false, false, false},
 };
 const int vm_case_count = sizeof vm_cases / sizeof *vm_cases;
+
+static void cancel(struct world *w)
+{
+	atomic_store(&w->cancel, true);
+}
+
+const struct vm_fault vm_faults[VM_FAULTS] = {
+	{"fails", EVENT_FAIL, NULL},
+	{"fails after it was done", EVENT_FAIL_AFTER, NULL},
+	{"and all later ones fail", EVENT_LOST, NULL},
+	{"is where the user cancels", EVENT_HOOK, cancel},
+	{"is where the guest's power goes", EVENT_HOOK, NULL},
+};
+
+void vm_fault_at(struct world *w, int fault, unsigned k, void (*power_fails)(struct world *world))
+{
+	w->at = k;
+	w->event = vm_faults[fault].event;
+	w->hook = vm_faults[fault].hook ? vm_faults[fault].hook : power_fails;
+}
+
+bool vm_case_dies(int (*run)(const void *c), const void *c, const char *what)
+{
+	int status;
+	pid_t child = fork();
+
+	ck_assert_int_ge(child, 0);
+	if (!child)
+		_exit(run(c) ? 1 : 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == DIED || !WEXITSTATUS(status)), "%s: status %x", what,
+		(unsigned)status);
+	return WEXITSTATUS(status) == DIED;
+}
 
 static void empty_folder(const char *path)
 {

@@ -20,6 +20,18 @@ struct vm_case {
 extern const struct vm_case vm_cases[];
 extern const int vm_case_count;
 
+/* What can happen at a step. */
+struct vm_fault {
+	const char *name;
+	enum world_event event;
+	void (*hook)(struct world *world); /* NULL: the guest's power goes, in the test's own way */
+};
+enum { VM_FAULTS = 5 };
+extern const struct vm_fault vm_faults[VM_FAULTS];
+void vm_fault_at(struct world *w, int fault, unsigned k, void (*power_fails)(struct world *world));
+/* Runs the command in a process of its own, which ends well, or dies as was planned: whether it did. */
+bool vm_case_dies(int (*run)(const void *c), const void *c, const char *what);
+
 /* The machine as the case wants it before the command, with nothing left of an earlier one. */
 void vm_case_set(struct world *w, const struct vm_case *c);
 /* The options of the case's command, into out/. */
