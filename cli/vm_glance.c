@@ -7,7 +7,7 @@
 
 #include <time.h>
 
-enum { PROPERTIES_MAX = 16 };
+enum { PROPERTIES_MAX = 20 };
 static const char prefix[] = "glance:";
 
 bool vm_glance_wanted(const char *to)
@@ -65,6 +65,10 @@ static int describe(struct vm_glance_disk *d, const struct driver_domain *domain
 		{"image_location", "snapshot"},
 		{"image_state", "available"},
 		{"instance_uuid", domain->uuid},
+		{"base_image_ref", domain->origin.image},
+		{"owner_id", domain->origin.project},
+		{"user_id", domain->origin.user},
+		{"os_type", domain->origin.os},
 		{"qsnap_domain", domain->name},
 		{"qsnap_snapshot", t->name},
 		{"qsnap_created", when},
@@ -75,9 +79,26 @@ static int describe(struct vm_glance_disk *d, const struct driver_domain *domain
 		{"qsnap_set", set},
 	};
 	for (unsigned i = 0; i < sizeof pairs / sizeof *pairs; i++)
-		if (put(d, pairs[i][0], pairs[i][1], e) < 0)
+		if (pairs[i][1] && put(d, pairs[i][0], pairs[i][1], e) < 0)
 			return -1;
 	return 0;
+}
+
+/* The compute service gives a snapshot the least memory of the image that its machine was made of. A base that is gone, or that the
+ * caller may not see, is no reason to fail. */
+static void look_at_base(struct vm_glance *g, const struct driver_domain *domain)
+{
+	struct store_image base = {0};
+	struct error e;
+
+	if (g->looked_at_base || !domain->origin.image)
+		return;
+	g->looked_at_base = true;
+	if (store_find(g->store, domain->origin.image, &base, &e) < 0)
+		cli_verbose(g->vm->cli, "image %s, of which the domain was made: %s", domain->origin.image, e.msg);
+	else if (base.min_ram <= INT32_MAX)
+		g->min_ram = (unsigned)base.min_ram;
+	store_image_free(&base);
 }
 
 static int name_record(const struct vm_glance *g, struct vm_glance_disk *d, const struct driver_domain *domain,
@@ -107,8 +128,11 @@ static int on_begin(void *ctx, const struct driver_domain *domain, const struct 
 	struct vm_glance_disk *d = &g->disks[disk];
 	if (describe(d, domain, t, &t->disks[disk], e) < 0 || name_record(g, d, domain, t, &t->disks[disk], e) < 0)
 		return -1;
+	look_at_base(g, domain);
 	const struct store_record r = {.name = d->name,
 		.format = g->format,
+		.has_min_ram = g->min_ram > 0,
+		.min_ram = g->min_ram,
 		.has_min_disk = true,
 		.min_disk = (unsigned)min_u64(div_round_up(t->disks[disk].size, 1 << 30), INT32_MAX),
 		.properties = d->properties,

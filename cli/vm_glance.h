@@ -25,6 +25,8 @@ struct vm_glance {
 	struct vm_sink sink;
 	struct vm_glance_disk *disks; /* those that were begun */
 	unsigned disk_count, failed;
+	bool looked_at_base;
+	unsigned min_ram; /* MiB, of the base */
 };
 
 /* Whether --to means the image service. */

@@ -24,6 +24,10 @@ void driver_domain_free(struct driver_domain *d)
 		free(d->host_devices[i]);
 	free(d->disks);
 	free(d->host_devices);
+	free(d->origin.image);
+	free(d->origin.project);
+	free(d->origin.user);
+	free(d->origin.os);
 	free(d->name);
 	free(d->job);
 	free(d->xml);

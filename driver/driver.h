@@ -45,6 +45,12 @@ enum driver_state {
 	DRIVER_BETWEEN, /* shutting down, crashed, suspended by itself: no snapshot of that */
 };
 
+/* Where a domain comes from, as a cloud or a tool has written it into its definition; NULL: nothing said. */
+struct driver_origin {
+	char *image, *project, *user; /* ids of OpenStack's: the image that it was made of, its owner */
+	char *os;                     /* "linux", "windows" */
+};
+
 struct driver_domain {
 	char *name;
 	char uuid[DRIVER_UUID_CHARS];
@@ -60,6 +66,7 @@ struct driver_domain {
 	char *xml; /* what would be defined again: the persistent definition, or the live one of a transient domain */
 	struct driver_disk *disks;
 	unsigned disk_count;
+	struct driver_origin origin;
 	char **host_devices; /* XML of each device of the host that is passed through and in the way of a save */
 	unsigned host_device_count;
 };

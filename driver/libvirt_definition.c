@@ -177,7 +177,8 @@ int libvirt_xml_domain(const char *text, struct driver_domain *out, struct error
 	if (!doc)
 		return -1;
 	const xmlNode *devices = devices_of(doc);
-	if (read_disks(devices, out, e) || read_host_devices(devices, out, e))
+	if (read_disks(devices, out, e) || read_host_devices(devices, out, e) ||
+		libvirt_xml_origin(xmlDocGetRootElement(doc), &out->origin, e))
 		return -1;
 	out->agent = has_agent(devices);
 	return 0;

@@ -89,8 +89,10 @@ char *libvirt_xml_finish(struct libvirt_xml *x, struct error *e);
 
 /* ---- definitions of domains (libvirt_definition.c) ---- */
 
-/* Disks, host devices and the guest agent of a definition, into `out`. */
+/* Disks, host devices, the guest agent and the origin of a definition, into `out`. */
 int libvirt_xml_domain(const char *text, struct driver_domain *out, struct error *e);
+/* What its <metadata> says of where it comes from (libvirt_origin.c). */
+int libvirt_xml_origin(const xmlNode *domain, struct driver_origin *out, struct error *e);
 /* The <disk> of this target; NULL with ERR_NOT_FOUND. */
 xmlNode *libvirt_xml_disk(xmlDoc *definition, const char *target, struct error *e);
 /* Whether some device has this alias. */

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cloud import cloud_for_test  # noqa: E402
@@ -67,6 +68,27 @@ def each_mode(world):
         assert world.cloud.image(told["disks"][0]["image"]["id"])["name"] == "just this"
 
 
+def made_by_a_cloud(world):
+    """What OpenStack's compute service writes into a domain, and what its own snapshots' records have from there."""
+    with report.test("the record of a cloud's machine is as the cloud's own"):
+        base = world.cloud.client().images.create(name="base", min_ram=64)["id"]
+        ids = {"owner_id": uuid.uuid4().hex, "user_id": uuid.uuid4().hex}
+        metadata = {"http://openstack.org/xmlns/libvirt/nova/1.1": (
+            f"<instance><owner><user uuid='{ids['user_id']}'>u</user><project uuid='{ids['owner_id']}'>p</project></owner>"
+            f"<root type='image' uuid='{base}'/></instance>"),
+            "http://libosinfo.org/xmlns/libvirt/domain/1.0": "<libosinfo><os id='http://debian.org/debian/12'/></libosinfo>"}
+        for uri, text in metadata.items():
+            world.guest.virsh("metadata", world.guest.name, uri, "--key", "k" + str(len(text)), "--set", text, "--live", "--config")
+        told = json.loads(world.snapshot("--disks", "vda", "--to", "glance:").stdout)
+        record = world.cloud.image(told["disks"][0]["image"]["id"])
+        assert record["base_image_ref"] == base and record["min_ram"] == 64 and record["os_type"] == "linux", record
+        assert {key: record[key] for key in ids} == ids and record["image_location"] == "snapshot" and record["image_state"] == "available"
+        world.cloud.client().images.delete(base)
+        told = json.loads(world.snapshot("--disks", "vda", "--to", "glance:").stdout)
+        record = world.cloud.image(told["disks"][0]["image"]["id"])
+        assert record["base_image_ref"] == base and record["min_ram"] == 0, record
+
+
 def boots(world):
     with report.test("what comes back boots and goes on writing"):
         told = json.loads(world.snapshot("--to", "glance:boot", "--compress", "zstd").stdout)
@@ -102,6 +124,7 @@ def main():
         guest = Guest(rig, "web").boot()
         world = World(rig, cloud, guest)
         each_mode(world)
+        made_by_a_cloud(world)
         boots(world)
         failures(world, proxy)
         guest.stop()

@@ -205,6 +205,47 @@ START_TEST(paths_are_only_paths)
 }
 END_TEST
 
+static void read_metadata(const char *metadata)
+{
+	char text[4096];
+	snprintf(text, sizeof text, "<domain><metadata>%s</metadata><devices/></domain>", metadata);
+	driver_domain_free(&dom);
+	ck_assert_msg(libvirt_xml_domain(text, &dom, &e) == 0, "%s", e.msg);
+}
+
+START_TEST(where_it_comes_from)
+{
+	static const char *const systems[][2] = {{"http://debian.org/debian/12", "linux"},
+		{"http://microsoft.com/win/10", "windows"}, {"http://freebsd.org/freebsd/14", NULL},
+		{"http://notdebian.org/x", NULL}};
+	char text[512];
+
+	read_metadata("<other:instance xmlns:other='http://example.org/'><owner><project "
+		      "uuid='1'/></owner></other:instance>"
+		      "<nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'><nova:name>x</nova:name>"
+		      "<nova:owner><nova:user uuid='0a1b'>u</nova:user><nova:project "
+		      "uuid='c2d3-e4'>p</nova:project></nova:owner>"
+		      "<nova:root type='image' uuid='155d900f-4e14-4e4c-a73d-069cbf4541e6'/></nova:instance>");
+	ck_assert_str_eq(dom.origin.image, "155d900f-4e14-4e4c-a73d-069cbf4541e6");
+	ck_assert_str_eq(dom.origin.project, "c2d3-e4");
+	ck_assert_str_eq(dom.origin.user, "0a1b");
+	ck_assert_ptr_null(dom.origin.os);
+	read_metadata("<nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>"
+		      "<nova:owner><nova:project uuid='../v2/images'/></nova:owner><nova:root type='volume' "
+		      "uuid='1'/></nova:instance>");
+	ck_assert_ptr_null(dom.origin.image);
+	ck_assert_ptr_null(dom.origin.project);
+	for (size_t i = 0; i < sizeof systems / sizeof *systems; i++) {
+		snprintf(text, sizeof text,
+			"<l:libosinfo xmlns:l='http://libosinfo.org/xmlns/libvirt/domain/1.0'><l:os "
+			"id='%s'/></l:libosinfo>",
+			systems[i][0]);
+		read_metadata(text);
+		ck_assert_pstr_eq(dom.origin.os, systems[i][1]);
+	}
+}
+END_TEST
+
 START_TEST(which_host)
 {
 	static const char *const local[] = {"qemu:///system", "qemu:///session", "test:///default",
@@ -244,6 +285,7 @@ static void add_tests(TCase *tc)
 	tcase_add_test(tc, same_host_device);
 	tcase_add_test(tc, what_is_refused);
 	tcase_add_test(tc, paths_are_only_paths);
+	tcase_add_test(tc, where_it_comes_from);
 	tcase_add_test(tc, which_host);
 	tcase_add_test(tc, devices_of_qemu);
 }
