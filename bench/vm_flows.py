@@ -43,9 +43,11 @@ class Flow:
         self.images = [os.path.join(out, f"{target}.qcow2") for target in TARGETS]
         self.flatten_seconds = None
 
+    def _vm(self, *words):
+        return [QSNAP, "vm", *words, "-c", self.rig.uri], {**os.environ, "QSNAP_STATE_DIR": self.rig.path("state")}
+
     def qsnap(self, *words):
-        env = {**os.environ, "QSNAP_STATE_DIR": self.rig.path("state")}
-        words = [QSNAP, "vm", "snapshot", "-c", self.rig.uri, self.guest.name, "--to", self.out, "--progress=json", *words]
+        words, env = self._vm("snapshot", self.guest.name, "--to", self.out, "--progress=json", *words)
         began, took = None, 0.0
         with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as command:
             for line in command.stderr:
@@ -57,6 +59,24 @@ class Flow:
         if command.returncode:
             raise SystemExit(f"bench/run-vm: {' '.join(words)} ended with {command.returncode}: {line}")
         self.flatten_seconds = took
+
+    def _qsnap_quietly(self, *words):
+        words, env = self._vm(*words)
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"bench/run-vm: {' '.join(words)} ended with {done.returncode}: {done.stderr}")
+
+    def keep(self):
+        """A snapshot that both ways go back to."""
+        self._qsnap_quietly("snapshot", self.guest.name, "bench", "--mode", "cold", "--keep")
+
+    def forget(self):
+        self.virsh(["destroy", self.guest.name])
+        self._qsnap_quietly("delete", self.guest.name, "bench")
+        self.virsh(["start", self.guest.name])
+
+    def revert(self):
+        self._qsnap_quietly("revert", self.guest.name, "bench")
 
     def virsh(self, *commands):
         """All in one virsh: starting one for each would cost more than they do."""
@@ -96,6 +116,20 @@ class Flow:
         self.flatten("-l", "snapshot.name=stock")
         for path in self.guest.paths():
             run("qemu-img", "snapshot", "-d", "stock", path)
+        self.virsh(["start", self.guest.name])
+
+    def stock_cold_raw(self):
+        self.virsh(["managedsave", self.guest.name])
+        began = time.monotonic()
+        for disk, image in zip(self.guest.disks, self.images):
+            run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk.path, image)
+        self.flatten_seconds = time.monotonic() - began
+        self.virsh(["start", self.guest.name])
+
+    def stock_revert(self):
+        self.virsh(["destroy", self.guest.name])
+        for path in self.guest.paths():
+            run("qemu-img", "snapshot", "-a", "bench", path)
         self.virsh(["start", self.guest.name])
 
     def save_and_restore(self):
