@@ -91,6 +91,9 @@ int edit_snapshot_create(struct edit *ed, const struct snapshot_new *n, struct e
 /* The active state becomes snapshot `index` (of q->snapshots) again, its size included, by one write of one sector. `widen`: as of a
  * new snapshot; ERR_LIMIT without it. */
 int edit_snapshot_apply(struct edit *ed, uint32_t index, bool widen, unsigned threads, struct error *e);
+/* The same, and what the active state was becomes the snapshot `present`, by the same write: as edit_snapshot_create before it would
+ * have done, but for the time that takes. */
+int edit_snapshot_switch(struct edit *ed, uint32_t index, const struct snapshot_new *present, struct error *e);
 /* A whole cluster at `guest`, which shows the backing file in snapshot `index`: `bytes` are what it shows there, zeros behind the
  * end of its disk (qcow2/snapshot_fill.c). ERR_UNSUPPORTED with extended L2 entries. */
 int edit_snapshot_fill(struct edit *ed, uint32_t index, uint64_t guest, const void *bytes, struct error *e);

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Going back to an internal snapshot, FORMAT.md §8.4 and §12.4. The new active L1 is a copy of the snapshot's, of the disk alone: VM
- * state behind the disk's end is for whoever loads it, and would show as data once the disk grows.
+ * state behind the disk's end is for whoever loads it, and would show as data once the disk grows. The state before goes, or
+ * becomes a snapshot by the same write: its L1 table is that snapshot's then, and no refcount of its own clusters changes.
  *
  * order: bitmaps marked as in use; the new L1 table with its refcount; flush. Refcounts of what the snapshot refers to and the active
  * state does not, one higher, and COPIED cleared in the snapshot's L2 tables; flush. The header (L1 and size), one write; flush.
  * Refcounts of what only the old state referred to, one lower; the old L1 is given up. What is active now is shared with the
- * snapshot, all of it, so there is no COPIED bit to set.
+ * snapshot, all of it, so there is no COPIED bit to set. With a snapshot of the state before: its entry in a new snapshot table is
+ * written with the new L1; nothing is lowered.
  */
 #include "qcow2/snapshot_edit.h"
 
 struct apply {
 	struct snapshot_edit s;
 	const struct qcow2_snapshot *to;
-	uint32_t entries, present; /* of the new L1; of them in the snapshot's */
-	bool new_table;            /* of snapshots: those without a size of their own get one */
+	const struct snapshot_new *keep; /* the snapshot that the state before becomes; NULL: none */
+	uint32_t entries, present;       /* of the new L1; of them in the snapshot's */
+	bool new_table;                  /* of snapshots: those without a size of their own get one */
 	uint64_t size;
 	uint64_t old_l1;
 	uint32_t old_entries;
@@ -56,12 +59,13 @@ static int examine(struct apply *a, uint64_t *peak, struct error *e)
 	a->present = (uint32_t)min_u64(a->to->entry.l1_entries, needed);
 	a->old_l1 = ed->q->h.l1_offset;
 	a->old_entries = ed->q->h.l1_entries;
-	a->new_table = a->size != ed->q->h.size && size_is_shared(ed);
-	if (a->new_table && snapshot_table_make(s, NOWHERE, NULL, e) < 0)
+	a->new_table = a->keep || (a->size != ed->q->h.size && size_is_shared(ed));
+	if (a->keep ? snapshot_table_add(s, a->keep, a->old_l1, a->old_entries, e) < 0
+		    : a->new_table && snapshot_table_make(s, NOWHERE, NULL, e) < 0)
 		return -1;
 	const struct tree to = {a->to->name, a->to->entry.l1_offset, a->present, &s->up};
 	const struct tree active = {NULL, a->old_l1, a->old_entries, &s->down};
-	if (trees_collect_two(&s->trees, &to, &active, e) < 0)
+	if (a->keep ? trees_collect(&s->trees, &to, e) < 0 : trees_collect_two(&s->trees, &to, &active, e) < 0)
 		return -1;
 	const int rc = snapshot_edit_try(s, &r, e);
 	*peak = r.peak;
@@ -127,7 +131,8 @@ static int finish(struct apply *a, struct error *e)
 	struct snapshot_edit *s = &a->s;
 	const uint64_t clusters = geometry_clusters(&s->ed->g, (uint64_t)a->old_entries * 8);
 	s->ed->unflushed = true;
-	if (trees_lower(&s->trees, &s->up, &s->down, e) < 0 || edit_drop(s->ed, a->old_l1, clusters, e) < 0)
+	if (!a->keep &&
+		(trees_lower(&s->trees, &s->up, &s->down, e) < 0 || edit_drop(s->ed, a->old_l1, clusters, e) < 0))
 		return -1;
 	return snapshot_edit_finish(s, e);
 }
@@ -149,9 +154,11 @@ static int apply(struct apply *a, struct error *e)
 	return 0;
 }
 
-static int try_to_apply(struct edit *ed, uint32_t index, unsigned threads, uint64_t *peak, struct error *e)
+/* 1: refcounts are too narrow for *peak, and `e` says so. */
+static int try_to_apply(struct edit *ed, uint32_t index, const struct snapshot_new *keep, unsigned threads,
+	uint64_t *peak, struct error *e)
 {
-	struct apply a = {.to = &ed->q->snapshots[index]};
+	struct apply a = {.to = &ed->q->snapshots[index], .keep = keep};
 	int rc = snapshot_edit_begin(&a.s, ed, threads, e);
 	if (rc == 0)
 		rc = examine(&a, peak, e);
@@ -161,13 +168,27 @@ static int try_to_apply(struct edit *ed, uint32_t index, unsigned threads, uint6
 	return rc;
 }
 
-int edit_snapshot_apply(struct edit *ed, uint32_t index, bool widen, unsigned threads, struct error *e)
+static int go_back(struct edit *ed, uint32_t index, const struct snapshot_new *keep, bool widen, unsigned threads,
+	struct error *e)
 {
 	uint64_t peak = 0;
 	if (snapshot_edit_index(ed, index, e) < 0)
 		return -1;
-	int rc = try_to_apply(ed, index, threads, &peak, e);
+	int rc = try_to_apply(ed, index, keep, threads, &peak, e);
 	if (rc > 0)
-		rc = snapshot_edit_widen(ed, peak, widen, e) < 0 ? -1 : try_to_apply(ed, index, threads, &peak, e);
+		rc = snapshot_edit_widen(ed, peak, widen, e) < 0 ? -1
+								 : try_to_apply(ed, index, keep, threads, &peak, e);
 	return rc == 0 ? 0 : -1;
+}
+
+int edit_snapshot_apply(struct edit *ed, uint32_t index, bool widen, unsigned threads, struct error *e)
+{
+	return go_back(ed, index, NULL, widen, threads, e);
+}
+
+int edit_snapshot_switch(struct edit *ed, uint32_t index, const struct snapshot_new *present, struct error *e)
+{
+	return snapshot_check_names(ed, present, e) < 0
+		       ? -1
+		       : go_back(ed, index, present, present->widen, present->threads, e);
 }

@@ -8,50 +8,17 @@
  */
 #include "qcow2/snapshot_edit.h"
 
-static int check_names(const struct edit *ed, const struct snapshot_new *n, struct error *e)
-{
-	if (strlen(n->name) > UINT16_MAX || (n->id && strlen(n->id) > UINT16_MAX))
-		return err_set(e, ERR_LIMIT, "a snapshot's name is at most %d bytes long", UINT16_MAX);
-	for (uint32_t i = 0; n->id && i < ed->q->snapshot_count; i++)
-		if (strcmp(n->id, ed->q->snapshots[i].id) == 0)
-			return err_set(e, ERR_USAGE, "there is a snapshot with the id '%s' already", n->id);
-	return 0;
-}
-
 /* Entries of the active L1 that map the disk; behind them may be VM state that somebody left. */
 static uint32_t disk_entries(const struct edit *ed)
 {
 	return (uint32_t)max_u64(1, min_u64(ed->l1_entries, geometry_l1_entries(&ed->g, ed->q->h.size)));
 }
 
-static int make_table(struct snapshot_edit *s, const struct snapshot_new *n, uint64_t l1_host, struct error *e)
-{
-	const struct edit *ed = s->ed;
-	char next[24];
-	snapshot_next_id(ed->q, next);
-	const char *id = n->id ? n->id : next;
-	const struct snapshot_entry x = {.l1_offset = l1_host,
-		.l1_entries = disk_entries(ed),
-		.date_sec = n->date_sec,
-		.date_nsec = n->date_nsec,
-		.vm_clock_nsec = n->vm_clock_nsec,
-		.disk_size = ed->q->h.size,
-		.has_disk_size = true,
-		.icount = n->icount,
-		.has_icount = n->icount != UINT64_MAX,
-		.id = id,
-		.id_len = (uint16_t)strlen(id),
-		.name = n->name,
-		.name_len = (uint16_t)strlen(n->name)};
-	free(STEAL(s->table));
-	return snapshot_table_make(s, NOWHERE, &x, e);
-}
-
 /* Looks at everything, writes nothing. *peak: the highest refcount that there will be. */
 static int examine(struct snapshot_edit *s, const struct snapshot_new *n, struct sweep_result *r, struct error *e)
 {
 	struct edit *ed = s->ed;
-	if (make_table(s, n, 0, e) < 0)
+	if (snapshot_table_add(s, n, 0, disk_entries(ed), e) < 0)
 		return -1;
 	const struct tree active = {
 		NULL, ed->q->h.l1_offset, (uint32_t)min_u64(ed->l1_entries, disk_entries(ed)), &s->up};
@@ -67,7 +34,8 @@ static int prepare(struct snapshot_edit *s, const struct snapshot_new *n, struct
 	const uint64_t l1 = ed->q->h.l1_offset;
 	if (edit_begin_change(ed, e) < 0 || snapshot_edit_copy_l1(s, l1, present, entries, e) < 0)
 		return -1;
-	if (make_table(s, n, s->l1_host, e) < 0 || snapshot_table_place(s, e) < 0 || snapshot_edit_settle(s, e) < 0)
+	if (snapshot_table_add(s, n, s->l1_host, entries, e) < 0 || snapshot_table_place(s, e) < 0 ||
+		snapshot_edit_settle(s, e) < 0)
 		return -1;
 	ed->unflushed = true;
 	if (trees_raise(&s->trees, &s->up, NULL, e) < 0 || trees_copied(&s->trees, l1, present, false, e) < 0)
@@ -105,7 +73,7 @@ static int try_to_create(struct edit *ed, const struct snapshot_new *n, uint64_t
 int edit_snapshot_create(struct edit *ed, const struct snapshot_new *n, struct error *e)
 {
 	uint64_t peak;
-	if (check_names(ed, n, e) < 0)
+	if (snapshot_check_names(ed, n, e) < 0)
 		return -1;
 	int rc = try_to_create(ed, n, &peak, e);
 	if (rc > 0)

@@ -50,11 +50,16 @@ void snapshot_edit_l1_copied(struct edit *ed, const struct marks *ones, uint32_t
 /* The bytes of the table as it is, without entry `skip` (NOWHERE: all), with `add` behind (NULL: nothing). ERR_LIMIT when that
  * would be too much. */
 int snapshot_table_make(struct snapshot_edit *s, uint64_t skip, const struct snapshot_entry *add, struct error *e);
+/* The same with a new snapshot of the active state, whose L1 table is at `l1_host`. */
+int snapshot_table_add(struct snapshot_edit *s, const struct snapshot_new *n, uint64_t l1_host, uint32_t l1_entries,
+	struct error *e);
 /* Takes clusters for it and writes it. */
 int snapshot_table_place(struct snapshot_edit *s, struct error *e);
 /* Makes it the table: list, header, and the clusters of the old one are given up. `h`: the header as it shall be but for the
  * table. *switched: the header may be the new one, whatever is returned. */
 int snapshot_table_switch(struct snapshot_edit *s, const struct header *h, bool *switched, struct error *e);
+/* Whether a snapshot can have these: ERR_LIMIT, ERR_USAGE. */
+int snapshot_check_names(const struct edit *ed, const struct snapshot_new *n, struct error *e);
 /* The next id as QEMU counts: one more than the highest number that an id begins with. */
 void snapshot_next_id(const struct qcow2 *q, char id[24]);
 

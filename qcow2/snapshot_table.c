@@ -76,6 +76,40 @@ int snapshot_table_make(struct snapshot_edit *s, uint64_t skip, const struct sna
 	return 0;
 }
 
+int snapshot_check_names(const struct edit *ed, const struct snapshot_new *n, struct error *e)
+{
+	if (strlen(n->name) > UINT16_MAX || (n->id && strlen(n->id) > UINT16_MAX))
+		return err_set(e, ERR_LIMIT, "a snapshot's name is at most %d bytes long", UINT16_MAX);
+	for (uint32_t i = 0; n->id && i < ed->q->snapshot_count; i++)
+		if (strcmp(n->id, ed->q->snapshots[i].id) == 0)
+			return err_set(e, ERR_USAGE, "there is a snapshot with the id '%s' already", n->id);
+	return 0;
+}
+
+int snapshot_table_add(struct snapshot_edit *s, const struct snapshot_new *n, uint64_t l1_host, uint32_t l1_entries,
+	struct error *e)
+{
+	const struct edit *ed = s->ed;
+	char next[24];
+	snapshot_next_id(ed->q, next);
+	const char *id = n->id ? n->id : next;
+	const struct snapshot_entry x = {.l1_offset = l1_host,
+		.l1_entries = l1_entries,
+		.date_sec = n->date_sec,
+		.date_nsec = n->date_nsec,
+		.vm_clock_nsec = n->vm_clock_nsec,
+		.disk_size = ed->q->h.size,
+		.has_disk_size = true,
+		.icount = n->icount,
+		.has_icount = n->icount != UINT64_MAX,
+		.id = id,
+		.id_len = (uint16_t)strlen(id),
+		.name = n->name,
+		.name_len = (uint16_t)strlen(n->name)};
+	free(STEAL(s->table));
+	return snapshot_table_make(s, NOWHERE, &x, e);
+}
+
 int snapshot_table_place(struct snapshot_edit *s, struct error *e)
 {
 	struct edit *ed = s->ed;

@@ -77,6 +77,8 @@ static int snapshot_step(struct edit *ed, const struct qcow2 *q, struct error *e
 	uint32_t index = (uint32_t)random_below(q->snapshot_count);
 	if (q->snapshot_count == 0 || random_below(3) == 0)
 		return edit_snapshot_create(ed, &s, e);
+	if (random_below(3) == 0)
+		return edit_snapshot_switch(ed, index, &s, e);
 	return random_below(2) ? edit_snapshot_apply(ed, index, random_below(2), 0, e)
 			       : edit_snapshot_delete(ed, index, 0, e);
 }

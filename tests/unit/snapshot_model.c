@@ -128,6 +128,22 @@ int model_apply(struct model *s, unsigned index, unsigned threads, struct error 
 	return 0;
 }
 
+int model_switch(struct model *s, unsigned index, unsigned threads, struct error *e)
+{
+	char name[16];
+	const struct snapshot_new n = {.name = name,
+		.date_sec = 1,
+		.icount = UINT64_MAX,
+		.threads = threads,
+		.widen = s->kind.refcount_bits == 1};
+	snprintf(name, sizeof name, "s%u", s->named + 1);
+	if (edit_snapshot_switch(s->ed, index, &n, e) < 0)
+		return -1;
+	model_add(s);
+	model_go_back(s, index);
+	return 0;
+}
+
 int model_delete(struct model *s, unsigned index, unsigned threads, struct error *e)
 {
 	if (edit_snapshot_delete(s->ed, index, threads, e) < 0)
@@ -178,9 +194,9 @@ void model_expect(struct model *s)
 {
 	struct image_view v;
 	struct error e;
-	AUTO_FREE uint8_t *bytes = malloc(s->fault->size);
 	must(edit_flush(s->ed, &e), &e);
 	must(edit_close(s->ed, &e), &e);
+	AUTO_FREE uint8_t *bytes = malloc(s->fault->size);
 	must(io_read(s->fault, bytes, s->fault->size, 0, &e), &e);
 	image_view_open(&v, bytes, s->fault->size);
 	ck_assert_uint_eq(v.h.snapshot_count, s->count);

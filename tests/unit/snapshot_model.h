@@ -59,6 +59,7 @@ void model_remove(struct model *s, unsigned index);
 /* Both in the image and in the model, if the image could. */
 int model_create(struct model *s, unsigned threads, struct error *e);
 int model_apply(struct model *s, unsigned index, unsigned threads, struct error *e);
+int model_switch(struct model *s, unsigned index, unsigned threads, struct error *e);
 int model_delete(struct model *s, unsigned index, unsigned threads, struct error *e);
 int model_resize(struct model *s, uint32_t size, struct error *e);
 /* Closes and opens the editor again; in between the file has all states, and every count and flag is right. */

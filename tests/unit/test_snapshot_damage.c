@@ -122,9 +122,10 @@ START_TEST(mutated_images_do_no_harm)
 		for (unsigned op = 0; op < 4; op++) {
 			if (edit_open(&s.ed, &s.chain->layers[0], NULL, &e) < 0)
 				break;
-			const unsigned what = (unsigned)model_random(&s, 3);
+			const unsigned what = (unsigned)model_random(&s, 4);
 			(void)(what == 0    ? edit_snapshot_create(s.ed, &n, &e)
 				: what == 1 ? edit_snapshot_apply(s.ed, 0, false, 0, &e)
+				: what == 2 ? edit_snapshot_switch(s.ed, 0, &n, &e)
 					    : edit_snapshot_delete(s.ed, 0, 0, &e));
 			(void)edit_close(s.ed, &e);
 		}

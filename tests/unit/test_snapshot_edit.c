@@ -35,6 +35,10 @@ START_TEST(random_operations_keep_every_state)
 				must(model_apply(&s, (unsigned)model_random(&s, s.count), threads, &e), &e);
 			else if (what == 2 && s.count)
 				must(model_delete(&s, (unsigned)model_random(&s, s.count), threads, &e), &e);
+			else if (what == 4 && s.count && s.count < most)
+				must(model_switch(&s, (unsigned)model_random(&s, s.count), threads, &e) < 0 &&
+						!(most == 2 && e.code == ERR_LIMIT),
+					&e);
 			else if (what == 3)
 				must(model_resize(&s, 512 * (1 + (uint32_t)model_random(&s, DISK / 256)), &e), &e);
 			else
@@ -109,13 +113,14 @@ START_TEST(going_back_that_cannot_be_counted_changes_nothing)
 END_TEST
 
 struct step {
-	enum { CREATE, APPLY, DELETE, WRITES, RESIZE } what;
+	enum { CREATE, APPLY, SWITCH, DELETE, WRITES, RESIZE } what;
 	unsigned index;
 };
 /* Every operation with every kind of sharing: the sequence of old that finds bits that were not cleared, then more. */
 static const struct step steps[] = {{WRITES, 12}, {CREATE, 0}, {CREATE, 0}, {WRITES, 12}, {DELETE, 0}, {APPLY, 0},
 	{WRITES, 6}, {RESIZE, 260}, {WRITES, 6}, {CREATE, 0}, {APPLY, 0}, {DELETE, 1}, {WRITES, 4}, {DELETE, 0},
-	{WRITES, 4}};
+	{WRITES, 4}, {CREATE, 0}, {WRITES, 4}, {SWITCH, 0}, {WRITES, 4}, {DELETE, 1}, {RESIZE, 300}, {WRITES, 4},
+	{SWITCH, 0}, {DELETE, 0}};
 
 static int do_step(struct model *s, const struct step *step, struct error *e)
 {
@@ -124,6 +129,8 @@ static int do_step(struct model *s, const struct step *step, struct error *e)
 		return model_create(s, 0, e);
 	case APPLY:
 		return model_apply(s, step->index, 0, e);
+	case SWITCH:
+		return model_switch(s, step->index, 0, e);
 	case DELETE:
 		return model_delete(s, step->index, 0, e);
 	case RESIZE:
@@ -212,11 +219,11 @@ END_TEST
 /* What the operation does to the model alone. */
 static void after_step(struct model *s, const struct step *step)
 {
-	if (step->what == CREATE)
+	if (step->what == CREATE || step->what == SWITCH)
 		model_add(s);
-	else if (step->what == APPLY)
+	if (step->what == APPLY || step->what == SWITCH)
 		model_go_back(s, step->index);
-	else
+	if (step->what == DELETE)
 		model_remove(s, step->index);
 }
 
