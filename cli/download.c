@@ -3,18 +3,19 @@
  * `download`: an image out of the image service, verified, as it is there or in another format. What comes is a stranger's: where it
  * is converted, it is opened as one.
  */
-#include "cli/store.h"
+#include "cli/download.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <unistd.h>
 
-enum { OPT_FORMAT = CLI_STORE_OWN, OPT_SPOOL_DIR, OPT_THREADS };
+enum { OPT_FORMAT = CLI_STORE_OWN, OPT_CHAIN, OPT_SPOOL_DIR, OPT_THREADS };
 
 static const struct cli_option options[] = {
 	CLI_ROW_HELP,
 	{OPT_FORMAT, "format", "FMT", "format of the file: raw or qcow2 (default: as the image is there)"},
+	{OPT_CHAIN, "chain", NULL,
+		"an increment with all that it was made over: one image, or (FILE a folder) all of them"},
 	{OPT_SPOOL_DIR, "spool-dir", "DIR",
 		"where an image waits that comes in another format (default: TMPDIR, else /var/tmp)"},
 	{'r', "rate", "RATE", "bytes a second at most"},
@@ -27,13 +28,6 @@ static const struct cli_option options[] = {
 	CLI_ROW_PROGRESS,
 	CLI_ROW_QUIET,
 	CLI_ROW_END,
-};
-
-struct download_args {
-	struct cli_store store;
-	const char *image, *file, *format, *spool_dir;
-	unsigned threads;
-	int stream_fd; /* "-" */
 };
 
 /* ---- a new file as a stream; long runs of zeros stay holes ---- */
@@ -66,7 +60,7 @@ static int file_finish(struct io_stream *s, struct error *e)
 
 static const struct io_stream_ops file_ops = {.append = file_append, .finish = file_finish};
 
-static int fetch_into(struct download_args *a, const struct store_image *image, struct io *io, struct error *e)
+int download_fetch(struct download_args *a, const struct store_image *image, struct io *io, struct error *e)
 {
 	struct file_stream f = {.stream = {.ops = &file_ops, .name = io->name}, .io = io};
 	cli_progress_step(&a->store.progress, "download", NULL);
@@ -95,22 +89,20 @@ static int to_file(struct download_args *a, const struct store_image *image, str
 	struct target *t;
 	if (target_open(&t, a->file, &opts, e) < 0)
 		return -1;
-	int r = fetch_into(a, image, target_io(t), e);
+	int r = download_fetch(a, image, target_io(t), e);
 	if (r == 0)
 		r = target_commit(t, e);
 	target_close(t);
 	return r;
 }
 
-static int convert_spool(struct download_args *a, const char *spool, const char *format, struct error *e)
+int download_convert(struct download_args *a, const char *path, const struct chain_opts *open, enum image_format to,
+	struct error *e)
 {
-	struct convert_source from = {.name = spool, .open = {.untrusted = true, .lock = IO_LOCK_NONE}};
+	const struct convert_source from = {.name = path, .open = *open};
 	struct convert_result result;
 	struct convert_opts o;
-	enum image_format to;
 
-	if (image_format_parse(format, &from.open.format, e) < 0 || image_format_parse(a->format, &to, e) < 0)
-		return -1;
 	convert_defaults(&o);
 	image_create_defaults(&o.create, to);
 	o.sources = &from;
@@ -124,66 +116,98 @@ static int convert_spool(struct download_args *a, const char *spool, const char 
 	return convert_run(&o, &result, e);
 }
 
-/* A file without a name, as a path. */
-static int open_spool(const char *dir, char path[40], struct error *e)
-{
-	const char *tmp = getenv("TMPDIR");
-	AUTO_FREE char *name = mem_printf(e, "%s/qsnap-download.XXXXXX", dir ? dir : tmp ? tmp : "/var/tmp");
-	int fd = name ? mkostemp(name, O_CLOEXEC) : -1;
-	if (name && fd < 0)
-		return err_sys(e, errno, "%s", name);
-	if (!name)
-		return -1;
-	unlink(name);
-	snprintf(path, 40, "/proc/self/fd/%d", fd);
-	return fd;
-}
-
 static int converted(struct download_args *a, const struct store_image *image, struct error *e)
 {
+	struct chain_opts open = {.untrusted = true, .lock = IO_LOCK_NONE};
+	enum image_format to;
 	char path[40];
 	struct io *io;
-	int fd = open_spool(a->spool_dir, path, e);
-	if (fd < 0)
+
+	if (image_format_parse(image->format, &open.format, e) < 0 || image_format_parse(a->format, &to, e) < 0 ||
+		io_spool_new(&io, a->spool_dir, e) < 0)
 		return -1;
-	int r = io_file_open(&io, path, IO_OPEN_WRITE, e);
-	if (r == 0) {
-		io->caps |= IO_READS_ZERO; /* it is new */
-		r = fetch_into(a, image, io, e);
-		io_close(io);
-	}
+	snprintf(path, sizeof path, "/proc/self/fd/%d", io_file_fd(io));
+	int r = download_fetch(a, image, io, e);
 	if (r == 0)
-		r = convert_spool(a, path, image->format, e);
-	close(fd);
+		r = download_convert(a, path, &open, to, e);
+	io_close(io);
 	return r;
 }
 
 /* ---- the verb ---- */
 
+/* As it is there it is no disk's image: where nothing changed it would show zeros. */
+static int refuse_delta(const struct download_args *a, const struct store_image *image, bool other, struct error *e)
+{
+	const char *since = store_image_property(image, CLI_DELTA_SINCE);
+
+	if (!store_image_property(image, CLI_DELTA))
+		return 0;
+	if (other)
+		return err_set(e, ERR_USAGE, "image %s has only what changed since snapshot %s: --chain makes it whole",
+			image->id, since ? since : "(not told)");
+	if (!a->store.quiet)
+		cli_error(a->store.cli, "image %s has only what changed since snapshot %s", image->id,
+			since ? since : "(not told)");
+	return 0;
+}
+
 static int download(struct download_args *a, struct store_image *image, struct error *e)
 {
-	if (cli_store_begin(&a->store, e) < 0 || store_find(a->store.store, a->image, image, e) < 0)
+	if (store_find(a->store.store, a->image, image, e) < 0)
 		return -1;
 	const bool pipe = strcmp(a->file, "-") == 0;
 	const bool other = a->format && (!image->format || strcmp(a->format, image->format) != 0);
 	if (other && !image->format)
 		return err_set(e, ERR_UNSUPPORTED, "image %s has no format to convert from", image->id);
+	if (refuse_delta(a, image, other, e) < 0)
+		return -1;
 	if (pipe && cli_take_stdout(&a->stream_fd, e) < 0)
 		return -1;
 	return other ? converted(a, image, e) : pipe ? to_stream(a, image, e) : to_file(a, image, e);
 }
 
+static void print_line(const struct store_image *image)
+{
+	char size[32];
+
+	printf("%s  %s: %s\n", image->id, image->name ? image->name : "", size_format(image->size, size));
+}
+
 static void print(const struct download_args *a, const struct store_image *image)
 {
 	struct json j;
-	char size[32];
 
 	if (a->store.json) {
 		json_init(&j, stdout, false);
 		cli_store_json(&j, NULL, image);
 		putchar('\n');
 	} else if (!a->store.quiet) {
-		printf("%s  %s: %s\n", image->id, image->name ? image->name : "", size_format(image->size, size));
+		print_line(image);
+	}
+}
+
+/* The base first, as its files are numbered. */
+static void print_chain(const struct download_args *a, const struct download_chain *c)
+{
+	struct json j;
+
+	if (a->store.json) {
+		json_init(&j, stdout, false);
+		json_object_begin(&j, NULL);
+		json_string(&j, "path", a->file);
+		json_array_begin(&j, "images");
+	}
+	for (unsigned i = c->count; i-- > 0;) {
+		if (a->store.json)
+			cli_store_json(&j, NULL, &c->images[i]);
+		else if (!a->store.quiet)
+			print_line(&c->images[i]);
+	}
+	if (a->store.json) {
+		json_array_end(&j);
+		json_object_end(&j);
+		putchar('\n');
 	}
 }
 
@@ -200,6 +224,8 @@ static void parse(struct download_args *a, int argc, char **argv)
 			continue;
 		if (id == OPT_FORMAT)
 			a->format = arg;
+		else if (id == OPT_CHAIN)
+			a->chain = true;
 		else if (id == OPT_SPOOL_DIR)
 			a->spool_dir = arg;
 		else if (id == OPT_THREADS)
@@ -213,21 +239,49 @@ static void parse(struct download_args *a, int argc, char **argv)
 	a->file = cli_target_path(c, argv[optind + 1]);
 }
 
+/* Before anything is said of a success. */
+static int end_stream(struct download_args *a, int failed, struct error *e)
+{
+	if (a->stream_fd >= 0 && close(a->stream_fd) < 0 && !failed)
+		failed = err_sys(e, errno, "standard output");
+	cli_progress_break(&a->store.progress);
+	return failed;
+}
+
+static int run_chain(struct download_args *a, struct error *e)
+{
+	struct download_chain *c = mem_calloc(1, sizeof *c, "a chain of images", e);
+	int r = end_stream(a, c ? download_chain(a, c, e) : -1, e);
+
+	if (r == 0)
+		print_chain(a, c);
+	if (c)
+		download_chain_free(c);
+	free(c);
+	return r;
+}
+
+static int run_one(struct download_args *a, struct error *e)
+{
+	struct store_image image = {0};
+	int r = end_stream(a, download(a, &image, e), e);
+
+	if (r == 0)
+		print(a, &image);
+	store_image_free(&image);
+	return r;
+}
+
 static int run(struct cli *c, int argc, char **argv)
 {
 	struct download_args a = {.threads = pool_cpu_count(), .stream_fd = -1};
-	struct store_image image = {0};
 	struct error e;
 
 	cli_store_init(&a.store, c);
 	parse(&a, argc, argv);
-	int failed = download(&a, &image, &e);
-	if (a.stream_fd >= 0 && close(a.stream_fd) < 0 && !failed)
-		failed = err_sys(&e, errno, "standard output");
-	cli_progress_break(&a.store.progress);
+	int failed = cli_store_begin(&a.store, &e);
 	if (!failed)
-		print(&a, &image);
-	store_image_free(&image);
+		failed = a.chain ? run_chain(&a, &e) : run_one(&a, &e);
 	return cli_store_end(&a.store, failed, &e);
 }
 

@@ -59,6 +59,16 @@ int cli_store_begin(struct cli_store *s, struct error *e);
 /* Tells the failure, closes. `failed`: 0, or -1 with an error. Returns the exit status. */
 int cli_store_end(struct cli_store *s, int failed, const struct error *e);
 
+/* Properties of an increment's record: "yes", the snapshot that its base is of, the base's id, and the size of its disk. What they, as
+ * all records of `vm snapshot`, have besides: the domain's UUID, the disk and the snapshot. */
+#define CLI_DELTA "qsnap_delta"
+#define CLI_DELTA_SINCE "qsnap_since"
+#define CLI_DELTA_BASE "qsnap_base_image"
+#define CLI_DELTA_BASE_SIZE "qsnap_base_size"
+#define CLI_RECORD_DOMAIN "instance_uuid"
+#define CLI_RECORD_DISK "qsnap_disk"
+#define CLI_RECORD_SNAPSHOT "qsnap_snapshot"
+
 /* An image's record as an object of JSON. */
 void cli_store_json(struct json *j, const char *key, const struct store_image *image);
 

@@ -7,7 +7,7 @@
 
 #include <time.h>
 
-enum { PROPERTIES_MAX = 20 };
+enum { PROPERTIES_MAX = 24 };
 static const char prefix[] = "glance:";
 
 bool vm_glance_wanted(const char *to)
@@ -47,6 +47,20 @@ static int put(struct vm_glance_disk *d, const char *key, const char *value, str
 	return p->value ? 0 : -1;
 }
 
+/* What the image, which does not name it, is an overlay of. */
+static int describe_link(struct vm_glance_disk *d, const struct vm_taken *t, const struct vm_taken_disk *disk,
+	struct error *e)
+{
+	char size[24];
+
+	snprintf(size, sizeof size, "%llu", (unsigned long long)disk->base_size);
+	return put(d, CLI_DELTA, "yes", e) || put(d, CLI_DELTA_SINCE, t->since, e) ||
+			       put(d, CLI_DELTA_BASE, disk->base + strlen(prefix), e) ||
+			       put(d, CLI_DELTA_BASE_SIZE, size, e)
+		       ? -1
+		       : 0;
+}
+
 static int describe(struct vm_glance_disk *d, const struct driver_domain *domain, const struct vm_taken *t,
 	const struct vm_taken_disk *disk, struct error *e)
 {
@@ -64,24 +78,24 @@ static int describe(struct vm_glance_disk *d, const struct driver_domain *domain
 		{"image_type", "snapshot"},
 		{"image_location", "snapshot"},
 		{"image_state", "available"},
-		{"instance_uuid", domain->uuid},
+		{CLI_RECORD_DOMAIN, domain->uuid},
 		{"base_image_ref", domain->origin.image},
 		{"owner_id", domain->origin.project},
 		{"user_id", domain->origin.user},
 		{"os_type", domain->origin.os},
 		{"qsnap_domain", domain->name},
-		{"qsnap_snapshot", t->name},
+		{CLI_RECORD_SNAPSHOT, t->name},
 		{"qsnap_created", when},
 		{"qsnap_mode", vm_mode_name(t->mode)},
 		{"qsnap_quiesced", t->quiesced ? "yes" : "no"},
-		{"qsnap_disk", disk->target},
+		{CLI_RECORD_DISK, disk->target},
 		{"qsnap_disks", count},
 		{"qsnap_set", set},
 	};
 	for (unsigned i = 0; i < sizeof pairs / sizeof *pairs; i++)
 		if (pairs[i][1] && put(d, pairs[i][0], pairs[i][1], e) < 0)
 			return -1;
-	return 0;
+	return disk->base ? describe_link(d, t, disk, e) : 0;
 }
 
 /* The compute service gives a snapshot the least memory of the image that its machine was made of. A base that is gone, or that the
@@ -133,6 +147,7 @@ static int on_begin(void *ctx, const struct driver_domain *domain, const struct 
 		.format = g->format,
 		.has_min_ram = g->min_ram > 0,
 		.min_ram = g->min_ram,
+		.hidden = t->disks[disk].base != NULL, /* nobody is to boot it by mistake */
 		.has_min_disk = true,
 		.min_disk = (unsigned)min_u64(div_round_up(t->disks[disk].size, 1 << 30), INT32_MAX),
 		.properties = d->properties,
@@ -178,6 +193,25 @@ static bool on_again(void *ctx, unsigned disk, struct error *e)
 	return store_wait(g->store, g->failed, e, e) == 0;
 }
 
+/* An increment's link is an image's id, which the service gives to no other one, ever. */
+static int on_look(void *ctx, const char *path, uint64_t size, uint64_t bytes, struct error *e)
+{
+	struct vm_glance *g = ctx;
+	struct store_image i;
+	int r = 0;
+
+	if (store_get(g->store, path + strlen(prefix), &i, e) < 0)
+		return -1;
+	if (strcmp(i.status, "active") != 0 || !i.format || strcmp(i.format, "qcow2") != 0)
+		r = err_set(e, ERR_UNSUPPORTED,
+			"image %s is %s and of format %s: not one that an increment could be of", i.id, i.status,
+			i.format ? i.format : "none");
+	else if ((i.has_size && i.size != bytes) || (i.has_virtual_size && i.virtual_size != size))
+		r = err_set(e, ERR_CHANGED, "image %s is not the one that was made", i.id);
+	store_image_free(&i);
+	return r;
+}
+
 /* ---- for the verb ---- */
 
 int vm_glance_begin(struct vm_glance *g, struct error *e)
@@ -185,7 +219,8 @@ int vm_glance_begin(struct vm_glance *g, struct error *e)
 	g->opts.told = on_told;
 	g->opts.told_ctx = g;
 	g->opts.cancel = g->vm->progress.base.cancel;
-	g->sink = (struct vm_sink){.ctx = g, .begin = on_begin, .end = on_end, .again = on_again};
+	g->sink = (struct vm_sink){
+		.ctx = g, .scheme = prefix, .look = on_look, .begin = on_begin, .end = on_end, .again = on_again};
 	return store_open(&g->store, &g->opts, e);
 }
 

@@ -11,6 +11,8 @@
 const char *cli_vm_time(int64_t when, char buf[32]);
 /* "cold", "instant (internal)", "unlisted" */
 const char *cli_vm_how(const struct vm_point *p);
+/* The snapshot since which images of this one have what changed; NULL: there are none. */
+const char *cli_vm_since(const struct vm_point *p);
 /* As a tree, one line each: below each other what was taken of the one above; a fork's branches are marked. Then those that are in
  * the disks alone (cli/vm_tree.c). */
 int cli_vm_print_tree(const struct vm_catalog *c, struct error *e);

@@ -42,8 +42,11 @@ static void print_exports(const struct vm_point *p)
 	for (unsigned i = 0; i < p->export_count; i++) {
 		const struct vm_point_export *x = &p->exports[i];
 
-		printf("  image of %s: %s, %s, %s\n", x->target, x->to, size_format(x->bytes, bytes),
+		printf("  image of %s: %s, %s, %s", x->target, x->to, size_format(x->bytes, bytes),
 			cli_vm_time(x->when, when));
+		if (x->since)
+			printf(", what changed since %s", x->since);
+		putchar('\n');
 		if (x->digest[0])
 			printf("    sha256 %s\n", x->digest);
 	}
@@ -100,6 +103,8 @@ static void json_export(struct json *j, const struct vm_point_export *x)
 	json_string(j, "to", x->to);
 	json_int(j, "when", x->when);
 	json_uint(j, "bytes", x->bytes);
+	if (x->since)
+		json_string(j, "since", x->since);
 	if (x->digest[0])
 		json_string(j, "sha256", x->digest);
 	json_object_end(j);

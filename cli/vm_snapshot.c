@@ -18,6 +18,7 @@ enum {
 	OPT_FORMAT,
 	OPT_COMPRESS,
 	OPT_KEEP,
+	OPT_SINCE,
 	OPT_EXTRACT,
 	OPT_SYNCHRONOUS,
 	OPT_THREADS,
@@ -142,6 +143,9 @@ static void parse_where(struct snapshot_args *a, int id, const char *arg)
 	case OPT_KEEP:
 		a->take.keep = true;
 		break;
+	case OPT_SINCE:
+		a->take.since = arg;
+		break;
 	case OPT_THREADS:
 		a->take.threads = cli_parse_number(a->vm.cli, "number of threads", arg, 0, 1024);
 		break;
@@ -193,6 +197,8 @@ static void check(const struct snapshot_args *a)
 		cli_usage_error(c, "--keep is for internal snapshots");
 	if (!t->to && (t->mode == VM_LIVE || t->via == VM_VIA_OVERLAY))
 		cli_usage_error(c, "Without --to there is nothing that would stay: say where the images go");
+	if (t->since && (!t->keep || !t->to))
+		cli_usage_error(c, "--since takes --keep and --to");
 	if (!t->to && (a->format || a->compress))
 		cli_usage_error(c, "--format and --compress are for the images of --to");
 	if (!vm_glance_wanted(t->to) && (a->glance.opts.cloud || a->glance.opts.insecure))
@@ -236,6 +242,8 @@ static void print_human(const struct snapshot_args *a, const struct driver_domai
 		t->disk_count == 1 ? "" : "s", vm_mode_name(t->mode));
 	if (t->via != VM_VIA_ANY)
 		printf(" (%s)", vm_via_name(t->via));
+	if (t->since)
+		printf(", what changed since %s", t->since);
 	if (t->quiesced)
 		printf(", file systems frozen");
 	printf("; the guest was held for %.3f s\n", (double)t->pause_ns / 1e9);
@@ -262,6 +270,8 @@ static void print_json_disk(struct json *j, const struct snapshot_args *a, const
 		json_string(j, "format", image_format_name(a->take.create.format));
 		json_uint(j, "bytes", d->bytes);
 	}
+	if (d->base)
+		json_string(j, "base", d->base);
 	if (d->digest[0])
 		json_string(j, "sha256", d->digest);
 	if (vm_glance_image(&a->glance, disk))
@@ -278,6 +288,8 @@ static void print_json(const struct snapshot_args *a, const struct driver_domain
 	json_string(&j, "domain", d->name);
 	json_string(&j, "uuid", d->uuid);
 	json_string(&j, "name", t->name);
+	if (t->since)
+		json_string(&j, "since", t->since);
 	json_string(&j, "mode", vm_mode_name(t->mode));
 	if (t->via != VM_VIA_ANY)
 		json_string(&j, "via", vm_via_name(t->via));
@@ -330,8 +342,6 @@ static int snapshot_run(struct cli *c, int argc, char **argv)
 	struct error e;
 
 	vm_take_defaults(&a.take);
-	a.take.threads = pool_cpu_count();
-	a.take.stream_fd = -1;
 	a.glance.opts =
 		(struct store_opts){.timeout_seconds = CLI_STORE_TIMEOUT_SECONDS, .retries = CLI_STORE_RETRIES_DEFAULT};
 	parse(&a, argc, argv);
@@ -365,6 +375,7 @@ static const struct cli_option snapshot_options[] = {
 	{OPT_FORMAT, "format", "FMT", "format of the images: qcow2 (default) or raw"},
 	{OPT_COMPRESS, "compress", "HOW", "compress the images: zlib or zstd, with a level after a colon"},
 	{OPT_KEEP, "keep", NULL, "the internal snapshots stay in the disks"},
+	{OPT_SINCE, "since", "NAME", "with --keep: images of what changed since this snapshot, over those made of it"},
 	CLI_ROW_MAX_PAUSE,
 	CLI_ROW_WAIT,
 	{OPT_EXTRACT, "extract", "stopped", "cold: make the images before the guest starts again"},

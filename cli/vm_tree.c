@@ -23,6 +23,14 @@ const char *cli_vm_how(const struct vm_point *p)
 	return p->state == VM_POINT_UNLISTED ? "unlisted" : vm_mode_name(p->mode);
 }
 
+const char *cli_vm_since(const struct vm_point *p)
+{
+	for (unsigned i = p->export_count; i-- > 0;)
+		if (p->exports[i].since)
+			return p->exports[i].since;
+	return NULL;
+}
+
 void cli_vm_json_head(struct json *j, const struct driver_domain *d, const struct vm_catalog *c)
 {
 	json_string(j, "domain", d->name);
@@ -46,6 +54,8 @@ void cli_vm_json_point(struct json *j, const struct vm_catalog *c, const struct 
 	json_string(j, "mode", vm_mode_name(p->mode));
 	json_string(j, "via", vm_via_name(p->via));
 	json_bool(j, "quiesced", p->quiesced);
+	if (cli_vm_since(p))
+		json_string(j, "images-since", cli_vm_since(p));
 }
 
 /* ---- the tree ---- */
@@ -86,6 +96,8 @@ static void print_line(struct tree *t, const struct vm_point *p)
 		cli_vm_time(p->created, when), cli_vm_how(p));
 	if (p->state != VM_POINT_WHOLE && p->state != VM_POINT_UNLISTED)
 		printf(", %s: %s", vm_point_state_name(p->state), p->why);
+	if (cli_vm_since(p))
+		printf(", images since %s", cli_vm_since(p));
 	puts(current ? "  (current)" : "");
 	t->mark = NULL;
 }

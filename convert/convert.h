@@ -11,7 +11,8 @@
 struct convert_source {
 	const char *name;
 	struct chain_opts open; /* format, lock mode, direct, untrusted, snapshot */
-	/* with create.backing_name, which holds this snapshot of the source: only what differs from it; NULL: all */
+	/* with create.backing_name, which holds this snapshot of the source, or create.nameless_backing, a disk that is this snapshot: only
+	 * what differs from it; NULL: all */
 	const struct snapshot_query *since;
 	uint64_t skip, end; /* dd: only bytes [skip, end) of the disk are read; end 0: up to the disk's end */
 };

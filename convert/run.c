@@ -83,6 +83,8 @@ static int plan_backing(struct conversion *c, struct error *e)
 {
 	const struct convert_opts *o = c->opts;
 	c->plan.backing_depth = UINT32_MAX;
+	if (c->plan.since && c->create.nameless_backing)
+		since_backing(c, c->since.size);
 	if (!o->create.backing_name || !c->create.backing_name)
 		return 0;
 	if (o->source_count > 1)

@@ -15,7 +15,7 @@ static int check_options(const struct conversion *c, struct error *e)
 	const struct convert_opts *o = c->opts;
 	if (o->source_count > 1)
 		return err_set(e, ERR_USAGE, "--since takes one source image");
-	if (!o->create.backing_name || c->create.format != IMAGE_QCOW2)
+	if ((!o->create.backing_name && !o->create.nameless_backing) || c->create.format != IMAGE_QCOW2)
 		return err_set(e, ERR_USAGE,
 			"--since makes an overlay of an image that holds that snapshot: it takes -O qcow2, -B and -F");
 	if (o->keep_snapshots || o->salvage || o->in_place || o->sources[0].skip || o->sources[0].end)

@@ -50,6 +50,10 @@ static int check_files(const struct image_create *c, struct error *e)
 	if (c->backing_name && c->prealloc != PREALLOC_OFF && !c->extended_l2)
 		return err_set(e, ERR_USAGE,
 			"Backing file and preallocation can only be used at the same time if extended_l2 is on");
+	if (c->nameless_backing && (c->backing_name || c->data_file || c->prealloc != PREALLOC_OFF))
+		return err_set(e, ERR_USAGE,
+			"An image of changes without a backing file's name takes no backing file, data file or "
+			"preallocation");
 	if (c->backing_name && strlen(c->backing_name) > QCOW2_MAX_BACKING_NAME)
 		return err_set(e, ERR_USAGE, "Backing file name is longer than %d bytes", QCOW2_MAX_BACKING_NAME);
 	return 0;

@@ -224,6 +224,12 @@ int writer_compressed(struct writer *w, uint64_t guest, size_t len, uint64_t *ho
 	return writer_map_run(w, guest, 1, l2_compressed_encode(&w->g, *host, len), 0, 0, e);
 }
 
+/* Whether another disk shows what is not written here. */
+static bool is_overlay(const struct writer *w)
+{
+	return w->c.backing_name || w->c.nameless_backing;
+}
+
 /* Explicit zeros without host clusters, over a backing file. */
 static int map_zeros(struct writer *w, uint64_t guest, uint64_t len, struct error *e)
 {
@@ -239,17 +245,17 @@ static int map_zeros(struct writer *w, uint64_t guest, uint64_t len, struct erro
 
 int writer_zero(struct writer *w, uint64_t guest, uint64_t len, uint64_t *host, struct error *e)
 {
-	if (w->c.backing_name && w->c.version == 2)
+	if (is_overlay(w) && w->c.version == 2)
 		return writer_data(w, guest, len, host, e) < 0 ? -1 : 1;
 	if (preallocates(w)) {
 		if (check_range(w, guest, len, e) < 0 || blank_tail(w, e) < 0 || fill(w, guest, 0, e) < 0)
 			return -1;
-		uint64_t bitmap = w->c.backing_name ? ALL_SUBCLUSTERS << 32 : 0;
+		uint64_t bitmap = is_overlay(w) ? ALL_SUBCLUSTERS << 32 : 0;
 		return fill(w, align_up(guest + len, w->g.cluster_size), bitmap, e);
 	}
 	if (writer_advance(w, guest, len, e) < 0)
 		return -1;
-	return w->c.backing_name ? map_zeros(w, guest, len, e) : 0;
+	return is_overlay(w) ? map_zeros(w, guest, len, e) : 0;
 }
 
 const uint8_t *writer_header(const struct writer *w)

@@ -27,6 +27,9 @@ struct image_create {
 	enum codec_id compression;
 	struct codec_level level;                              /* compression_level, window */
 	const char *backing_name, *backing_format, *data_file; /* NULL: none */
+	/* What is not written is shown by another disk, as with backing_name, which the header does not tell: zeros are explicit. Whoever
+	 * reads the image must know which one it is. */
+	bool nameless_backing;
 };
 void image_create_defaults(struct image_create *c, enum image_format format);
 /* Checks what the options demand of each other (extended_l2 needs 16 KiB clusters, v2 has no zstd, raw takes only size and

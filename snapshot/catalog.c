@@ -42,6 +42,7 @@ void point_free(struct vm_point *p)
 	for (unsigned i = 0; i < p->export_count; i++) {
 		free(p->exports[i].target);
 		free(p->exports[i].to);
+		free(p->exports[i].since);
 	}
 	free(p->disks);
 	free(p->exports);

@@ -129,7 +129,8 @@ static int read_export(struct vm_point_export *x, const json_t *v, struct error 
 	int64_t bytes;
 
 	if (get_number(&x->when, v, "when", 0, INT64_MAX, e) || get_word(&x->target, v, "target", MAX_WORD, true, e) ||
-		get_word(&x->to, v, "to", MAX_PATH, true, e) || get_number(&bytes, v, "bytes", 0, INT64_MAX, e))
+		get_word(&x->to, v, "to", MAX_PATH, true, e) || get_word(&x->since, v, "since", MAX_WORD, false, e) ||
+		get_number(&bytes, v, "bytes", 0, INT64_MAX, e))
 		return -1;
 	x->bytes = (uint64_t)bytes;
 	if (digest && (strlen(digest) >= sizeof x->digest || strspn(digest, "0123456789abcdef") != strlen(digest)))

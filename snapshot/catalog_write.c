@@ -52,6 +52,7 @@ static void put_exports(struct json *j, const struct vm_point *p)
 		json_string(j, "to", x->to);
 		json_uint(j, "bytes", x->bytes);
 		json_string(j, "sha256", x->digest);
+		optional(j, "since", x->since);
 		json_object_end(j);
 	}
 	json_array_end(j);

@@ -119,26 +119,43 @@ static int run(struct take *t, struct convert_opts *o, struct vm_taken_disk *out
 	return -1;
 }
 
+/* What is read, and what becomes of it; what the options borrow is the part's and `of`'s. */
+struct extraction {
+	struct convert_source source;
+	struct snapshot_query snapshot, since;
+};
+static void describe(const struct take *t, const struct part *p, const struct vm_taken_disk *out, struct extraction *of,
+	struct convert_opts *o)
+{
+	*of = (struct extraction){.source = {.name = p->path},
+		.snapshot = {.name = p->snapshot},
+		.since = {.name = t->opts->since, .id = p->since.id}};
+	disk_chain_opts(p, &of->source.open);
+	of->source.open.snapshot = p->snapshot ? &of->snapshot : NULL;
+	of->source.since = t->opts->since ? &of->since : NULL;
+	convert_defaults(o);
+	o->sources = &of->source;
+	o->source_count = 1;
+	o->create = t->opts->create;
+	o->create.backing_name = p->backing;
+	o->create.backing_format = p->backing ? image_format_name(IMAGE_QCOW2) : NULL;
+	o->create.nameless_backing = t->opts->since && !p->backing;
+	o->compress = t->opts->compress;
+	o->threads = t->opts->threads;
+	o->target = out->path ? out->path : "-";
+	o->hash = out->path || t->opts->sink ? NULL : "sha256";
+	o->stream_fd = t->opts->stream_fd;
+}
+
 static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, struct error *e)
 {
 	struct convert_opts o;
-	struct convert_source source = {.name = p->path};
-	const struct snapshot_query query = {.name = p->snapshot};
+	struct extraction of;
 	struct convert_result result;
 	struct space_watch watch;
 	struct made made;
 
-	convert_defaults(&o);
-	disk_chain_opts(p, &source.open);
-	source.open.snapshot = p->snapshot ? &query : NULL;
-	o.sources = &source;
-	o.source_count = 1;
-	o.create = t->opts->create;
-	o.compress = t->opts->compress;
-	o.threads = t->opts->threads;
-	o.target = out->path ? out->path : "-";
-	o.hash = out->path || t->opts->sink ? NULL : "sha256";
-	o.stream_fd = t->opts->stream_fd;
+	describe(t, p, out, &of, &o);
 	space_watch_begin(&watch, t);
 	/* A stream waits for its reader, and must hear of a cancel meanwhile. */
 	o.progress = out->path ? &watch.progress : t->vm->opts.voice.progress;
@@ -157,7 +174,7 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 			e->code = ERR_CHANGED;
 		return err_prefix(e, "disk %s", p->disk->target);
 	}
-	if (take_was_still(p, e))
+	if (take_was_still(p, e) || take_since_was_there(t, p, e))
 		return err_prefix(e, "disk %s", p->disk->target);
 	out->size = result.virtual_size;
 	out->bytes = result.target_bytes;

@@ -227,11 +227,13 @@ struct part {
 	const char *snapshot;             /* internal snapshot to read there; NULL: the image itself */
 	const struct driver_image *below; /* its backing files as the definition has them, `below_count` of them */
 	unsigned below_count;
-	bool whole_chain;    /* there are no others */
-	bool waits;          /* cold: no clone of it can be had */
-	unsigned trace;      /* of the internal snapshot; 0: none */
-	struct still *still; /* while images are made: its files, the top and those below */
-	unsigned output;     /* trace of the image that is made; 0: none */
+	bool whole_chain;           /* there are no others */
+	bool waits;                 /* cold: no clone of it can be had */
+	unsigned trace;             /* of the internal snapshot; 0: none */
+	struct still *still;        /* while images are made: its files, the top and those below */
+	unsigned output;            /* trace of the image that is made; 0: none */
+	struct vm_point_disk since; /* `id` and time of the snapshot that the image is the changes since; owned */
+	char *backing;              /* the name that the image has for its backing file; owned; NULL: none */
 };
 struct take {
 	struct vm *vm;
@@ -257,6 +259,14 @@ char *take_name(const char *name, struct error *e);
 int take_scope(struct take *t, struct error *e);
 /* auto and instant become what they are for these disks (snapshot/choose.c). */
 int take_choose(struct take *t, struct error *e);
+/* With `since` (snapshot/since.c): what that is, and which images the new ones are overlays of; then, when their folder is there,
+ * under which names. */
+int take_since(struct take *t, struct error *e);
+int take_since_names(struct take *t, struct error *e);
+/* After the conversion: the earlier snapshot was the one that was meant. */
+int take_since_was_there(const struct take *t, const struct part *p, struct error *e);
+/* What the disk, open with what lies below it, has changed by now. */
+int take_since_bytes(const struct take *t, const struct part *p, struct chain *c, uint64_t *bytes, struct error *e);
 /* Space for the images and for the disks' own growth, as far as it can be known (snapshot/space.c). */
 int take_space(struct take *t, struct error *e);
 /* ERR_LIMIT when a running guest is about to have no space for its own writes: rather no snapshot. */

@@ -25,6 +25,11 @@ static void write_manifest(const struct take *t, FILE *f)
 	json_string(&j, "created", when);
 	json_string(&j, "mode", vm_mode_name(t->out->mode));
 	json_bool(&j, "quiesced", t->out->quiesced);
+	if (t->out->since) {
+		json_object_begin(&j, "since");
+		json_string(&j, "name", t->out->since);
+		json_object_end(&j);
+	}
 	json_array_begin(&j, "disks");
 	for (unsigned i = 0; i < t->part_count; i++) {
 		const struct vm_taken_disk *d = &t->out->disks[i];
@@ -36,6 +41,8 @@ static void write_manifest(const struct take *t, FILE *f)
 		json_uint(&j, "virtual-size", d->size);
 		json_uint(&j, "bytes", d->bytes);
 		json_string(&j, "sha256", d->digest);
+		if (t->parts[i].backing)
+			json_string(&j, "backing", t->parts[i].backing);
 		json_object_end(&j);
 	}
 	json_array_end(&j);

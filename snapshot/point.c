@@ -88,7 +88,8 @@ static int fill_exports(const struct take *t, struct vm_point *p, struct error *
 		memcpy(x->digest, d->digest, sizeof x->digest);
 		x->target = mem_strdup(d->target, e);
 		x->to = t->opts->sink ? mem_strdup(d->path, e) : vm_absolute(d->path, e);
-		if (!x->target || !x->to)
+		x->since = t->out->since ? mem_strdup(t->out->since, e) : NULL;
+		if (!x->target || !x->to || (t->out->since && !x->since))
 			return -1;
 	}
 	return p->exports ? 0 : -1;

@@ -79,6 +79,10 @@ struct vm_taken;
 /* Where images go that become no files: to a stream for each disk, one disk after the other. */
 struct vm_sink {
 	void *ctx;
+	const char *
+		scheme; /* with vm_take.since: how names of images there begin, as `end` gives them; NULL: it keeps none */
+	/* The same: whether that image, whole, of a disk of `size` bytes, is still there. */
+	int (*look)(void *ctx, const char *path, uint64_t size, uint64_t bytes, struct error *e);
 	/* What `t` tells of the snapshot and the disk's size and target is known by now. *out is borrowed until `end` or `again`. */
 	int (*begin)(void *ctx, const struct driver_domain *domain, const struct vm_taken *t, unsigned disk,
 		struct io_stream **out, struct error *e);
@@ -95,7 +99,10 @@ struct vm_take {
 	const char *const *disks; /* targets; NULL: every writable local disk */
 	unsigned disk_count;
 	enum vm_quiesce quiesce;
-	bool keep;            /* the internal snapshots stay in the disks */
+	bool keep; /* the internal snapshots stay in the disks */
+	/* The images hold only what changed since this snapshot, which the disks have kept, and are overlays of images of it that the
+	 * catalog tells of: by relative backing names in files; with a sink without a name. With `keep`. NULL: all. */
+	const char *since;
 	bool extract_stopped; /* cold: the guest starts after the extraction */
 	bool synchronous;     /* live: the guest's writes wait for the copy from the start */
 	unsigned max_pause;   /* seconds that the guest may stand still, but for a managed save; 0: 30 */
@@ -111,13 +118,15 @@ void vm_take_defaults(struct vm_take *t);
 
 struct vm_taken_disk {
 	char *target;
-	char *path;       /* of the image; NULL: kept only */
-	uint64_t size;    /* virtual, bytes */
-	uint64_t bytes;   /* of the image */
-	char digest[129]; /* SHA-256 of the image's bytes, hex; "" when it was not extracted */
+	char *path;    /* of the image; NULL: kept only */
+	char *base;    /* the same of the image of `since`, which this one is an overlay of; NULL: it stands alone */
+	uint64_t size; /* virtual, bytes */
+	uint64_t base_size; /* of the disk then */
+	uint64_t bytes;     /* of the image */
+	char digest[129];   /* SHA-256 of the image's bytes, hex; "" when it was not extracted */
 };
 struct vm_taken {
-	char *name;
+	char *name, *since; /* since NULL: the images are of all */
 	enum vm_mode mode;
 	enum vm_via via;
 	bool quiesced;
@@ -145,6 +154,7 @@ struct vm_point_export {   /* images that were made of it: `--to` */
 	int64_t when;      /* seconds since 1970 */
 	char *target, *to; /* a disk, and a file's absolute name or "glance:ID" */
 	uint64_t bytes;
+	char *since;      /* it has only what changed since that snapshot; NULL: all */
 	char digest[129]; /* SHA-256 of the image, hex; "" unknown */
 };
 enum vm_point_state {

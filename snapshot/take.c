@@ -24,9 +24,11 @@ void vm_taken_free(struct vm_taken *t)
 	for (unsigned i = 0; i < t->disk_count; i++) {
 		free(t->disks[i].target);
 		free(t->disks[i].path);
+		free(t->disks[i].base);
 	}
 	free(t->disks);
 	free(t->name);
+	free(t->since);
 	*t = (struct vm_taken){0};
 }
 
@@ -121,9 +123,9 @@ static int begin(struct take *t, struct error *e)
 	t->out->name = take_name(o->name, e);
 	if (!t->out->name || take_point_look(t, e))
 		return -1;
-	return look_at_disks(t, e) || take_targets(t, e) || take_choose(t, e) || take_space(t, e) || take_folder(t, e)
-		       ? -1
-		       : 0;
+	if (look_at_disks(t, e) || take_targets(t, e) || take_choose(t, e) || take_since(t, e))
+		return -1;
+	return take_space(t, e) || take_folder(t, e) || take_since_names(t, e) ? -1 : 0;
 }
 
 static int freeze_state(struct take *t, struct error *e)
@@ -212,8 +214,11 @@ int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, str
 		record(&t);
 	else if (t.folder_made)
 		(void)rmdir(opts->to); /* it stays where something is in it */
-	for (unsigned i = 0; i < t.part_count; i++)
+	for (unsigned i = 0; i < t.part_count; i++) {
 		free(t.parts[i].path);
+		free(t.parts[i].since.id);
+		free(t.parts[i].backing);
+	}
 	free(t.parts);
 	driver_domain_free(&t.domain);
 	if (failed)

@@ -129,7 +129,10 @@ int glance_find(struct store *s, const char *id_or_name, struct store_image *out
 	}
 	struct search search = {.name = id_or_name};
 	AUTO_FREE char *name = encoded(id_or_name, e), *filter = name ? mem_printf(e, "&name=%s", name) : NULL;
-	int r = filter ? list_where(g, filter, look_at, &search, e) : -1;
+	AUTO_FREE char *hidden = filter ? mem_printf(e, "%s&os_hidden=true", filter) : NULL;
+	int r = hidden ? list_where(g, filter, look_at, &search, e) : -1;
+	if (r == 0 && search.count == 0)
+		r = list_where(g, hidden, look_at, &search, e);
 	if (r == 0 && search.count == 0)
 		r = err_set(e, ERR_NOT_FOUND, "there is no image '%s'", id_or_name);
 	if (r == 0 && search.count > 1)
@@ -143,6 +146,11 @@ int glance_find(struct store *s, const char *id_or_name, struct store_image *out
 
 /* ---- opening ---- */
 
+static int get(struct store *s, const char *id, struct store_image *out, struct error *e)
+{
+	return glance_get((struct glance *)s, id, out, e);
+}
+
 static void glance_close(struct store *s)
 {
 	struct glance *g = (struct glance *)s;
@@ -155,6 +163,7 @@ int qsnap_glance_open(struct store **out, const struct store_opts *o, struct err
 	static const struct store_ops ops = {
 		.list = glance_list,
 		.find = glance_find,
+		.get = get,
 		.upload = glance_upload,
 		.download = glance_download,
 		.close = glance_close,

@@ -20,21 +20,59 @@ static bool take_number(const json_t *j, const char *key, uint64_t *out)
 	return true;
 }
 
+struct text {
+	const char *key;
+	char **to;
+};
+
+static bool is_known(const char *key, const struct text *texts, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (strcmp(key, texts[i].key) == 0)
+			return true;
+	return false;
+}
+
+/* As many as the answer, which has a limit, has room for. */
+static int take_properties(const json_t *j, const struct text *known, unsigned known_count, struct store_image *out,
+	struct error *e)
+{
+	const char *key;
+	json_t *v;
+
+	out->properties = mem_calloc(json_object_size(j) + 1, sizeof *out->properties, "properties", e);
+	if (!out->properties)
+		return -1;
+	json_object_foreach((json_t *)j, key, v)
+	{
+		struct store_property *p = &out->properties[out->property_count];
+
+		if (!json_is_string(v) || is_known(key, known, known_count))
+			continue;
+		out->property_count++;
+		p->key = mem_strdup(key, e);
+		p->value = mem_strdup(json_string_value(v), e);
+		if (!p->key || !p->value)
+			return -1;
+	}
+	return 0;
+}
+
 int record_decode(const json_t *j, struct store_image *out, struct error *e)
 {
 	*out = (struct store_image){0};
-	const struct {
-		const char *key;
-		char **to;
-	} texts[] = {{"id", &out->id}, {"name", &out->name}, {"status", &out->status}, {"disk_format", &out->format},
-		{"container_format", &out->container}, {"visibility", &out->visibility}, {"created_at", &out->created},
-		{"checksum", &out->checksum}, {"os_hash_algo", &out->hash_algorithm}, {"os_hash_value", &out->hash}};
+	const struct text texts[] = {{"id", &out->id}, {"name", &out->name}, {"status", &out->status},
+		{"disk_format", &out->format}, {"container_format", &out->container}, {"visibility", &out->visibility},
+		{"created_at", &out->created}, {"checksum", &out->checksum}, {"os_hash_algo", &out->hash_algorithm},
+		{"os_hash_value", &out->hash}};
 	int r = 0;
 
 	for (unsigned i = 0; r == 0 && i < sizeof texts / sizeof *texts; i++)
 		r = take_text(j, texts[i].key, texts[i].to, e);
 	if (r == 0 && (!out->id || !out->status))
 		r = err_set(e, ERR_CORRUPT, "the image service's answer is no image record");
+	if (r == 0)
+		r = take_properties(j, texts, sizeof texts / sizeof *texts, out, e);
 	out->has_size = take_number(j, "size", &out->size);
 	out->has_virtual_size = take_number(j, "virtual_size", &out->virtual_size);
 	take_number(j, "min_disk", &out->min_disk);
@@ -66,6 +104,8 @@ static json_t *fields(const struct store_record *r, const char *visibility)
 {
 	json_t *j = json_pack("{ss* ss ss ss*}", "name", r->name, "disk_format", r->format, "container_format", "bare",
 		"visibility", visibility);
+	if (j && r->hidden)
+		json_object_set_new(j, "os_hidden", json_true());
 	if (j && r->has_min_disk)
 		json_object_set_new(j, "min_disk", json_integer(r->min_disk));
 	if (j && r->has_min_ram)

@@ -14,6 +14,7 @@
 struct store_ops {
 	int (*list)(struct store *s, store_image_fn *each, void *ctx, struct error *e);
 	int (*find)(struct store *s, const char *id_or_name, struct store_image *out, struct error *e);
+	int (*get)(struct store *s, const char *id, struct store_image *out, struct error *e);
 	int (*upload)(struct store_upload **out, struct store *s, const struct store_record *r, struct error *e);
 	int (*download)(struct store *s, const struct store_image *image, struct io_stream *out, struct progress *p,
 		struct error *e);

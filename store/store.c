@@ -41,6 +41,11 @@ int store_find(struct store *s, const char *id_or_name, struct store_image *out,
 	return s->ops->find(s, id_or_name, out, e);
 }
 
+int store_get(struct store *s, const char *id, struct store_image *out, struct error *e)
+{
+	return s->ops->get(s, id, out, e);
+}
+
 int store_upload_new(struct store_upload **out, struct store *s, const struct store_record *r, struct error *e)
 {
 	return s->ops->upload(out, s, r, e);
@@ -76,7 +81,20 @@ void store_image_free(struct store_image *i)
 		&i->checksum, &i->hash_algorithm, &i->hash};
 	for (unsigned t = 0; t < sizeof texts / sizeof *texts; t++)
 		free(*texts[t]);
+	for (unsigned p = 0; p < i->property_count; p++) {
+		free(i->properties[p].key);
+		free(i->properties[p].value);
+	}
+	free(i->properties);
 	*i = (struct store_image){0};
+}
+
+const char *store_image_property(const struct store_image *i, const char *key)
+{
+	for (unsigned p = 0; p < i->property_count; p++)
+		if (strcmp(i->properties[p].key, key) == 0)
+			return i->properties[p].value;
+	return NULL;
 }
 
 void store_tell(const struct store *s, bool important, const char *fmt, ...)

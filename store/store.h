@@ -45,16 +45,22 @@ struct store_image {
 	char *checksum;              /* MD5 */
 	char *hash_algorithm, *hash; /* hex */
 	bool has_size, has_virtual_size;
-	uint64_t size, virtual_size; /* of the file, of the disk */
-	uint64_t min_disk, min_ram;  /* GiB, MiB */
+	uint64_t size, virtual_size;       /* of the file, of the disk */
+	uint64_t min_disk, min_ram;        /* GiB, MiB */
+	struct store_property *properties; /* all else that is text, what its maker said of it among it */
+	unsigned property_count;
 };
+/* Its value; NULL: it has none. Borrowed. */
+const char *store_image_property(const struct store_image *i, const char *key);
 void store_image_free(struct store_image *i); /* what it owns */
 
 /* All that the caller may see, in the store's order; called once for each. */
 typedef int store_image_fn(void *ctx, const struct store_image *image, struct error *e);
 int store_list(struct store *s, store_image_fn *each, void *ctx, struct error *e);
-/* By id, else by name: ERR_NOT_FOUND, ERR_USAGE when several have it. */
+/* By id, else by name, of hidden ones only where no other has it: ERR_NOT_FOUND, ERR_USAGE when several have it. */
 int store_find(struct store *s, const char *id_or_name, struct store_image *out, struct error *e);
+/* By id alone; ERR_USAGE: it is none. */
+int store_get(struct store *s, const char *id, struct store_image *out, struct error *e);
 
 /* ---- giving one ---- */
 
@@ -68,6 +74,7 @@ struct store_record {           /* what is said of a new image; strings are the 
 	const char *name;       /* NULL: with `id`, as it is */
 	const char *format;     /* "qcow2", "raw" */
 	const char *visibility; /* NULL: private, with `id` as it is */
+	bool hidden;            /* lists do not show it unless asked to */
 	bool has_min_disk, has_min_ram;
 	unsigned min_disk, min_ram;
 	const struct store_property *properties;

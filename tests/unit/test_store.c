@@ -224,13 +224,20 @@ END_TEST
 START_TEST(record_of_an_answer)
 {
 	struct store_image i;
-	struct http_answer a = {.body = (char *)"{\"id\":\"I\",\"status\":\"active\",\"size\":5,\"virtual_size\":null,"
-						"\"name\":null,\"disk_format\":\"raw\",\"min_disk\":3,\"min_ram\":-1}"};
+	struct http_answer a = {
+		.body = (char *)"{\"id\":\"I\",\"status\":\"active\",\"size\":5,\"virtual_size\":null,"
+				"\"name\":null,\"disk_format\":\"raw\",\"min_disk\":3,\"min_ram\":-1,"
+				"\"qsnap_disk\":\"vda\",\"os_hidden\":true,\"tags\":[],\"empty\":\"\"}"};
 	a.body_len = strlen(a.body);
 	OK(record_parse(&a, &i, &e));
 	ck_assert_str_eq(i.id, "I");
 	ck_assert_ptr_null(i.name);
 	ck_assert(i.has_size && i.size == 5 && !i.has_virtual_size && i.min_disk == 3 && i.min_ram == 0);
+	ck_assert_uint_eq(i.property_count, 2);
+	ck_assert_str_eq(store_image_property(&i, "qsnap_disk"), "vda");
+	ck_assert_str_eq(store_image_property(&i, "empty"), "");
+	ck_assert_ptr_null(store_image_property(&i, "id"));
+	ck_assert_ptr_null(store_image_property(&i, "os_hidden"));
 	store_image_free(&i);
 	static const char *const wrong[] = {
 		"", "[]", "{\"id\":7,\"status\":\"x\"}", "{\"id\":\"x\"}", "{\"id\":\"x\"", "<html>"};
@@ -259,6 +266,7 @@ START_TEST(record_as_bodies)
 	ck_assert_str_eq(json_string_value(json_object_get(new, "os_type")), "li\"nux");
 	ck_assert_int_eq(json_integer_value(json_object_get(new, "min_disk")), 7);
 	ck_assert_ptr_null(json_object_get(new, "min_ram"));
+	ck_assert_ptr_null(json_object_get(new, "os_hidden"));
 	/* the same but for the id, and for the visibility, which stays as it is */
 	ck_assert_uint_eq(json_array_size(list), json_object_size(new) - 2);
 	bool escaped = false;
@@ -271,6 +279,11 @@ START_TEST(record_as_bodies)
 	ck_assert(escaped);
 	json_decref(new);
 	json_decref(list);
+	r.hidden = true;
+	AUTO_FREE char *hidden = record_new(&r, "ID", &e);
+	new = json_loads(hidden, 0, NULL);
+	ck_assert(json_is_true(json_object_get(new, "os_hidden")));
+	json_decref(new);
 	r.name = "\377";
 	ck_assert_ptr_null(record_new(&r, "ID", &e));
 	ck_assert_ptr_null(record_patch(&r, &e));

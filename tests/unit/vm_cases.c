@@ -73,7 +73,7 @@ bool vm_case_dies(int (*run)(const void *c), const void *c, const char *what)
 	return WEXITSTATUS(status) == DIED;
 }
 
-static void empty_folder(const char *path)
+void vm_empty_folder(const char *path)
 {
 	DIR *dir = opendir(path);
 	struct dirent *entry;
@@ -90,8 +90,8 @@ static void empty_folder(const char *path)
 
 void vm_case_set(struct world *w, const struct vm_case *c)
 {
-	empty_folder("out");
-	empty_folder("state");
+	vm_empty_folder("out");
+	vm_empty_folder("state");
 	world_reset(w, c->raw);
 	w->disks[1].block = c->device;
 	if (c->before == BEFORE_PAUSED)

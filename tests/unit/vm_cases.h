@@ -32,6 +32,7 @@ void vm_fault_at(struct world *w, int fault, unsigned k, void (*power_fails)(str
 /* Runs the command in a process of its own, which ends well, or dies as was planned: whether it did. */
 bool vm_case_dies(int (*run)(const void *c), const void *c, const char *what);
 
+void vm_empty_folder(const char *path); /* and removes it, if it holds files alone */
 /* The machine as the case wants it before the command, with nothing left of an earlier one. */
 void vm_case_set(struct world *w, const struct vm_case *c);
 /* The options of the case's command, into out/. */
