@@ -171,6 +171,7 @@ static struct vm_opts options_for(struct cli_vm *v, const char *domain)
 		.state_dir = v->state_dir,
 		.wait_seconds = v->wait_seconds,
 		.max_pause = v->max_pause,
+		.without_memory = v->without_memory,
 		.voice = {.ctx = v, .step = tell_step, .note = tell_note, .progress = &v->progress.base}};
 }
 

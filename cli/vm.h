@@ -26,6 +26,7 @@ struct cli_vm {
 	/* as the options say */
 	enum cli_progress_kind progress_kind;
 	bool quiet, json;
+	bool without_memory;              /* a guest that waits to go on from its memory boots */
 	unsigned wait_seconds, max_pause; /* max_pause 0: as usual */
 	/* Prints a step, or a note with `step` NULL, instead of what is done otherwise; NULL: none. */
 	void (*on_step)(struct cli_vm *v, const char *step, const char *disk, const char *note);

@@ -18,6 +18,9 @@ const char *cli_vm_since(const struct vm_point *p);
 int cli_vm_print_tree(const struct vm_catalog *c, struct error *e);
 /* "domain", "uuid" and "current" of an object that was begun. */
 void cli_vm_json_head(struct json *j, const struct driver_domain *d, const struct vm_catalog *c);
+/* Where memory (NULL: none) and NVRAM are, members of an object that was begun. */
+void cli_vm_json_memory(struct json *j, const char *memory, uint64_t bytes, const char *digest, const char *nvram,
+	const char *nvram_digest);
 /* Members of an object that was begun: what is the point's own, but for its disks. */
 void cli_vm_json_point(struct json *j, const struct vm_catalog *c, const struct vm_point *p);
 

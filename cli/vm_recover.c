@@ -19,7 +19,9 @@ static const char *sentence(const char *step)
 		{"delete", "deleting the internal snapshot"},
 		{"end", "ending the block copy"},
 		{"forget", "removing libvirt's record of the snapshot"},
+		{"nvram", "putting the NVRAM of before in its place"},
 		{"remove", "removing a file that was half made or for the time being"},
+		{"restore", "letting the guest go on from the snapshot's memory"},
 		{"resume", "letting the guest run on"},
 		{"revert", "going back to the state that the disk had before"},
 		{"start", "starting the guest again"},
@@ -43,7 +45,7 @@ static void print_step(struct cli_vm *v, const char *step, const char *disk, con
 	fflush(stdout); /* the next step may take long */
 }
 
-enum { OPT_UNDEFINED = CLI_OWN };
+enum { OPT_UNDEFINED = CLI_OWN, OPT_WITHOUT_MEMORY };
 
 /* Opening a domain takes back what is there. */
 static int recover(struct cli_vm *v, const char *domain, bool undefined)
@@ -102,8 +104,12 @@ static int recover_run(struct cli *c, int argc, char **argv)
 	int id, status;
 
 	while ((id = cli_next_option(c, argc, argv, &arg)) != -1)
-		if (!cli_vm_option(&v, id, arg) && id == OPT_UNDEFINED)
+		if (cli_vm_option(&v, id, arg))
+			continue;
+		else if (id == OPT_UNDEFINED)
 			undefined = true;
+		else
+			v.without_memory = true;
 	if (argc - optind > 1)
 		cli_usage_error(c, "Expecting the name of a domain, or none");
 	if (cli_vm_begin(&v, &e) < 0)
@@ -117,6 +123,8 @@ static const struct cli_option recover_options[] = {
 	CLI_ROW_HELP,
 	{OPT_UNDEFINED, "undefined", NULL,
 		"also of a domain that is not defined any more, by its UUID or with all: what is left in files"},
+	{OPT_WITHOUT_MEMORY, "without-memory", NULL,
+		"a guest that did not go on from a snapshot's memory boots from the disks"},
 	CLI_ROW_CONNECT,
 	CLI_ROW_STATE,
 	CLI_ROW_MAX_PAUSE,

@@ -6,13 +6,15 @@
 
 #include <getopt.h>
 
-enum { OPT_START = CLI_OWN, OPT_PAUSED, OPT_FIRST };
+enum { OPT_START = CLI_OWN, OPT_PAUSED, OPT_FIRST, OPT_WITHOUT_MEMORY };
 
 static void print_human(const struct driver_domain *d, const char *name, const struct vm_reverted *r)
 {
 	printf("%s: %u disk%s back at snapshot %s", d->name, r->disk_count, r->disk_count == 1 ? "" : "s", name);
 	if (r->defined)
 		printf(", defined as then");
+	if (r->memory)
+		printf(", with its memory");
 	printf("; the domain is %s\n", cli_vm_state_name(d));
 	if (r->present)
 		printf("  what was there before is snapshot %s\n", r->present);
@@ -33,6 +35,7 @@ static void print_json(const struct driver_domain *d, const char *name, const st
 		json_string(&j, "kept", r->present);
 	json_bool(&j, "ended", r->ended);
 	json_bool(&j, "defined", r->defined);
+	json_bool(&j, "memory", r->memory);
 	json_string(&j, "state", cli_vm_state_name(d));
 	json_object_end(&j);
 	putchar('\n');
@@ -69,6 +72,10 @@ static int revert_run(struct cli *c, int argc, char **argv)
 			opts.present = arg;
 			continue;
 		}
+		if (id == OPT_WITHOUT_MEMORY) {
+			opts.without_memory = v.without_memory = true;
+			continue;
+		}
 		if (opts.after != VM_AS_BEFORE)
 			cli_usage_error(c, "One of --start and --paused is enough");
 		opts.after = id == OPT_START ? VM_STARTED : VM_STARTED_PAUSED;
@@ -82,10 +89,12 @@ static int revert_run(struct cli *c, int argc, char **argv)
 
 static const struct cli_option revert_options[] = {
 	CLI_ROW_HELP,
-	{OPT_START, "start", NULL, "start the guest then (default: if it ran, or was paused, as it was)"},
+	{OPT_START, "start", NULL,
+		"start the guest then (default: if it ran, or was paused, as it was; with memory: as it was then)"},
 	{OPT_PAUSED, "paused", NULL, "start it paused"},
 	{OPT_FIRST, "snapshot-first", "[NAME]",
 		"keep the present as a snapshot, =NAME or named by the time (default: it is given up)"},
+	{OPT_WITHOUT_MEMORY, "without-memory", NULL, "it boots from the disks, though the snapshot has its memory"},
 	CLI_ROW_CONNECT,
 	CLI_ROW_STATE,
 	CLI_ROW_WAIT,

@@ -57,7 +57,7 @@ static void print_point(struct cli_vm *v, const struct vm_catalog *c, const stru
 	static const char *const was[] = {
 		[DRIVER_RUNNING] = "running", [DRIVER_PAUSED] = "paused", [DRIVER_SHUT_OFF] = "shut off"};
 	const bool current = c->current && strcmp(c->current, p->name) == 0;
-	char when[32];
+	char when[32], bytes[32];
 
 	printf("%s%s\n", p->name, current ? "  (current)" : "");
 	printf("  state: %s%s%s\n", vm_point_state_name(p->state), p->why ? ": " : "", p->why ? p->why : "");
@@ -69,7 +69,10 @@ static void print_point(struct cli_vm *v, const struct vm_catalog *c, const stru
 	if (p->state != VM_POINT_UNLISTED)
 		printf("  parent: %s\n", p->parent ? p->parent : "none known");
 	if (p->memory)
-		printf("  memory: %s\n", p->memory);
+		printf("  memory: %s, %s\n    sha256 %s\n", p->memory, size_format(p->memory_bytes, bytes),
+			p->memory_digest);
+	if (p->nvram)
+		printf("  NVRAM: %s\n    sha256 %s\n", p->nvram, p->nvram_digest);
 	for (unsigned i = 0; i < p->disk_count; i++)
 		print_disk(v, p, i);
 	print_exports(p);
@@ -114,8 +117,6 @@ static void json_point(struct cli_vm *v, struct json *j, const struct vm_catalog
 {
 	json_object_begin(j, NULL);
 	cli_vm_json_point(j, c, p);
-	if (p->memory)
-		json_string(j, "memory", p->memory);
 	if (p->xml)
 		json_string(j, "xml", p->xml);
 	json_array_begin(j, "disks");

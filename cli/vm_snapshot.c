@@ -3,7 +3,7 @@
  * `vm snapshot`: all disks of a machine at one instant, as images that stand alone or as internal snapshots that stay. Parses
  * and checks; the work is vm_take's.
  */
-#include "cli/vm_glance.h"
+#include "cli/vm_taken.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -19,6 +19,7 @@ enum {
 	OPT_COMPRESS,
 	OPT_KEEP,
 	OPT_SINCE,
+	OPT_MEMORY,
 	OPT_EXTRACT,
 	OPT_SYNCHRONOUS,
 	OPT_THREADS,
@@ -146,6 +147,9 @@ static void parse_where(struct snapshot_args *a, int id, const char *arg)
 	case OPT_SINCE:
 		a->take.since = arg;
 		break;
+	case OPT_MEMORY:
+		a->take.memory = true;
+		break;
 	case OPT_THREADS:
 		a->take.threads = cli_parse_number(a->vm.cli, "number of threads", arg, 0, 1024);
 		break;
@@ -193,12 +197,15 @@ static void check(const struct snapshot_args *a)
 		cli_usage_error(c, "--extract is for --mode cold");
 	if (t->synchronous && t->mode != VM_LIVE)
 		cli_usage_error(c, "--synchronous-writes is for --mode live");
-	if (t->keep && (t->mode == VM_LIVE || t->via == VM_VIA_OVERLAY))
+	const bool live = t->mode == VM_LIVE && !t->memory; /* with memory it is instant */
+	if (t->keep && (live || t->via == VM_VIA_OVERLAY))
 		cli_usage_error(c, "--keep is for internal snapshots");
-	if (!t->to && (t->mode == VM_LIVE || t->via == VM_VIA_OVERLAY))
+	if (!t->to && (live || t->via == VM_VIA_OVERLAY))
 		cli_usage_error(c, "Without --to there is nothing that would stay: say where the images go");
 	if (t->since && (!t->keep || !t->to))
 		cli_usage_error(c, "--since takes --keep and --to");
+	if (t->memory && t->synchronous)
+		cli_usage_error(c, "--synchronous-writes is for copies of disks, which --memory has none of");
 	if (!t->to && (a->format || a->compress))
 		cli_usage_error(c, "--format and --compress are for the images of --to");
 	if (!vm_glance_wanted(t->to) && (a->glance.opts.cloud || a->glance.opts.insecure))
@@ -232,78 +239,7 @@ static void parse(struct snapshot_args *a, int argc, char **argv)
 	a->take.keep |= !a->take.to;
 }
 
-/* ---- what was made ---- */
-
-static void print_human(const struct snapshot_args *a, const struct driver_domain *d, const struct vm_taken *t)
-{
-	char size[32], bytes[32];
-
-	printf("%s: snapshot %s, %u disk%s of one instant, mode %s", d->name, t->name, t->disk_count,
-		t->disk_count == 1 ? "" : "s", vm_mode_name(t->mode));
-	if (t->via != VM_VIA_ANY)
-		printf(" (%s)", vm_via_name(t->via));
-	if (t->since)
-		printf(", what changed since %s", t->since);
-	if (t->quiesced)
-		printf(", file systems frozen");
-	printf("; the guest was held for %.3f s\n", (double)t->pause_ns / 1e9);
-	for (unsigned i = 0; i < t->disk_count; i++) {
-		const struct vm_taken_disk *disk = &t->disks[i];
-		printf("  %-6s", disk->target);
-		if (a->take.to)
-			printf(" %s, %s of a disk of %s", disk->path ? disk->path : "standard output",
-				size_format(disk->bytes, bytes), size_format(disk->size, size));
-		puts(!a->take.keep ? "" : a->take.to ? "; kept in the disk, too" : " kept in the disk");
-	}
-}
-
-static void print_json_disk(struct json *j, const struct snapshot_args *a, const struct vm_taken *t, unsigned disk)
-{
-	const struct vm_taken_disk *d = &t->disks[disk];
-
-	json_object_begin(j, NULL);
-	json_string(j, "target", d->target);
-	json_uint(j, "virtual-size", d->size);
-	if (a->take.to) {
-		if (d->path)
-			json_string(j, "path", d->path);
-		json_string(j, "format", image_format_name(a->take.create.format));
-		json_uint(j, "bytes", d->bytes);
-	}
-	if (d->base)
-		json_string(j, "base", d->base);
-	if (d->digest[0])
-		json_string(j, "sha256", d->digest);
-	if (vm_glance_image(&a->glance, disk))
-		cli_store_json(j, "image", vm_glance_image(&a->glance, disk));
-	json_object_end(j);
-}
-
-static void print_json(const struct snapshot_args *a, const struct driver_domain *d, const struct vm_taken *t)
-{
-	struct json j;
-
-	json_init(&j, stdout, false);
-	json_object_begin(&j, NULL);
-	json_string(&j, "domain", d->name);
-	json_string(&j, "uuid", d->uuid);
-	json_string(&j, "name", t->name);
-	if (t->since)
-		json_string(&j, "since", t->since);
-	json_string(&j, "mode", vm_mode_name(t->mode));
-	if (t->via != VM_VIA_ANY)
-		json_string(&j, "via", vm_via_name(t->via));
-	json_int(&j, "created", t->created);
-	json_bool(&j, "quiesced", t->quiesced);
-	json_bool(&j, "kept", a->take.keep);
-	json_uint(&j, "pause-ns", t->pause_ns);
-	json_array_begin(&j, "disks");
-	for (unsigned i = 0; i < t->disk_count; i++)
-		print_json_disk(&j, a, t, i);
-	json_array_end(&j);
-	json_object_end(&j);
-	putchar('\n');
-}
+/* ---- the verb ---- */
 
 /* The image service's own way to be a stream; opened before a guest is touched. */
 static int begin_glance(struct snapshot_args *a, struct error *e)
@@ -329,9 +265,9 @@ static int take(struct snapshot_args *a, struct error *e)
 		return -1;
 	cli_progress_break(&a->vm.progress);
 	if (a->vm.json)
-		print_json(a, vm_domain(a->vm.vm), &taken);
+		cli_vm_taken_json(&a->take, &a->glance, vm_domain(a->vm.vm), &taken);
 	else if (!a->vm.quiet)
-		print_human(a, vm_domain(a->vm.vm), &taken);
+		cli_vm_taken_print(&a->take, vm_domain(a->vm.vm), &taken);
 	vm_taken_free(&taken);
 	return 0;
 }
@@ -376,6 +312,7 @@ static const struct cli_option snapshot_options[] = {
 	{OPT_COMPRESS, "compress", "HOW", "compress the images: zlib or zstd, with a level after a colon"},
 	{OPT_KEEP, "keep", NULL, "the internal snapshots stay in the disks"},
 	{OPT_SINCE, "since", "NAME", "with --keep: images of what changed since this snapshot, over those made of it"},
+	{OPT_MEMORY, "memory", NULL, "the guest's memory and NVRAM of the same instant, too"},
 	CLI_ROW_MAX_PAUSE,
 	CLI_ROW_WAIT,
 	{OPT_EXTRACT, "extract", "stopped", "cold: make the images before the guest starts again"},

@@ -56,6 +56,21 @@ void cli_vm_json_point(struct json *j, const struct vm_catalog *c, const struct 
 	json_bool(j, "quiesced", p->quiesced);
 	if (cli_vm_since(p))
 		json_string(j, "images-since", cli_vm_since(p));
+	cli_vm_json_memory(j, p->memory, p->memory_bytes, p->memory_digest, p->nvram, p->nvram_digest);
+}
+
+void cli_vm_json_memory(struct json *j, const char *memory, uint64_t bytes, const char *digest, const char *nvram,
+	const char *nvram_digest)
+{
+	if (memory) {
+		json_string(j, "memory", memory);
+		json_uint(j, "memory-bytes", bytes);
+		json_string(j, "memory-sha256", digest);
+	}
+	if (nvram) {
+		json_string(j, "nvram", nvram);
+		json_string(j, "nvram-sha256", nvram_digest);
+	}
 }
 
 /* ---- the tree ---- */
@@ -92,8 +107,8 @@ static void print_line(struct tree *t, const struct vm_point *p)
 	const size_t lead = t->mark ? t->lead_len - STEP : t->lead_len;
 	char when[32];
 
-	printf("%.*s%s%-*s  %s  %s", (int)lead, t->lead, t->mark ? t->mark : "", t->width, p->name,
-		cli_vm_time(p->created, when), cli_vm_how(p));
+	printf("%.*s%s%-*s  %s  %s%s", (int)lead, t->lead, t->mark ? t->mark : "", t->width, p->name,
+		cli_vm_time(p->created, when), cli_vm_how(p), p->memory ? ", with memory" : "");
 	if (p->state != VM_POINT_WHOLE && p->state != VM_POINT_UNLISTED)
 		printf(", %s: %s", vm_point_state_name(p->state), p->why);
 	if (cli_vm_since(p))

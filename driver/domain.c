@@ -31,6 +31,7 @@ void driver_domain_free(struct driver_domain *d)
 	free(d->name);
 	free(d->job);
 	free(d->xml);
+	free(d->nvram);
 	*d = (struct driver_domain){0};
 }
 

@@ -63,7 +63,9 @@ struct driver_domain {
 	bool agent;     /* a guest agent is connected */
 	bool snapshots; /* the hypervisor keeps records of external snapshots of it */
 	char *job;      /* a job of the whole domain that runs ("migration", "save", ...); NULL: none */
-	char *xml; /* what would be defined again: the persistent definition, or the live one of a transient domain */
+	char *xml;   /* what would be defined again: the persistent definition, or the live one of a transient domain */
+	char *nvram; /* the file of its NVRAM; NULL: none, or none that is a local file */
+	uint64_t memory_bytes; /* of the guest, at most; 0: not known */
 	struct driver_disk *disks;
 	unsigned disk_count;
 	struct driver_origin origin;
@@ -122,6 +124,8 @@ struct driver_ops {
 	int (*resume)(struct driver *d, const char *uuid, struct error *e);
 	/* Managed save: stops the guest, its memory is kept until the next start. */
 	int (*save)(struct driver *d, const char *uuid, struct error *e);
+	/* The file of the managed save image of a domain that has one, looked at: it is of that domain. The caller's. */
+	int (*saved_path)(struct driver *d, const char *uuid, char **path, struct error *e);
 	/* Removes the managed save image of a domain that has a process (`active`: stale_save), or of one that is off (saved). ERR_CHANGED
 	 * when it is otherwise. */
 	int (*forget_save)(struct driver *d, const char *uuid, bool active, struct error *e);
@@ -129,6 +133,8 @@ struct driver_ops {
 	int (*destroy)(struct driver *d, const char *uuid, struct error *e);
 	/* Starts, from the managed save image if there is one. */
 	int (*start)(struct driver *d, const char *uuid, bool paused, struct error *e);
+	/* Instead of it: the guest goes on with the memory in this file, which stays, and with the disks that the definition has now. */
+	int (*restore)(struct driver *d, const char *uuid, const char *path, bool paused, struct error *e);
 	int (*device)(struct driver *d, const char *uuid, const char *xml, bool attach, struct error *e);
 	/* File systems of the guest, by its agent, which gets `seconds` to answer. */
 	int (*freeze)(struct driver *d, const char *uuid, unsigned seconds, struct error *e);
@@ -142,9 +148,10 @@ struct driver_ops {
 	/* `id`: its number in the image; NULL: the only one of that name. */
 	int (*internal_delete)(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
 		struct error *e);
-	/* A new top for each of these disks at one instant; all or none. The hypervisor makes the files; no record is kept. */
+	/* A new top for each of these disks at one instant; all or none. The hypervisor makes the files; no record is kept. `memory` (NULL:
+	 * none): a file that the guest's memory of that instant is written to, while it runs but for the end; then there may be no disks. */
 	int (*overlay)(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
-		struct error *e);
+		const char *memory, struct error *e);
 
 	/* Block jobs. A copy is written to a file that exists; the domain stays defined. A commit is of the active top into `base`. */
 	int (*copy)(struct driver *d, const char *uuid, const struct driver_new_file *to, unsigned flags,

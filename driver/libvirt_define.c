@@ -6,16 +6,6 @@
 
 #include "driver/libvirt_internal.h"
 
-static void drop_child(xmlNode *disk, const char *name)
-{
-	xmlNode *n = libvirt_xml_child(disk, name);
-
-	if (n) {
-		xmlUnlinkNode(n);
-		xmlFreeNode(n);
-	}
-}
-
 /* The new elements come from a tree of their own, so that a path is no more than a path. */
 static int put_file(xmlNode *disk, const struct driver_new_file *file, struct error *e)
 {
@@ -32,8 +22,8 @@ static int put_file(xmlNode *disk, const struct driver_new_file *file, struct er
 	AUTO_TEXT xmlChar *type = xmlGetNoNsProp(root, (const xmlChar *)"type");
 	xmlNode *driver = libvirt_xml_child(disk, "driver");
 
-	drop_child(disk, "source");
-	drop_child(disk, "backingStore");
+	libvirt_xml_drop_child(disk, "source");
+	libvirt_xml_drop_child(disk, "backingStore");
 	if (!driver)
 		driver = xmlNewChild(disk, NULL, (const xmlChar *)"driver", NULL);
 	xmlNode *source = xmlDocCopyNode(libvirt_xml_child(root, "source"), disk->doc, 1);
@@ -57,25 +47,12 @@ static int define(struct libvirt *l, const char *xml, struct error *e)
 	return 0;
 }
 
-/* A definition of another UUID would make another domain. */
-static int refuse_other_uuid(const char *uuid, const char *xml, struct error *e)
-{
-	AUTO_FREE char *theirs = NULL;
-	AUTO_DOC xmlDoc *doc = libvirt_xml_parse(xml, e);
-
-	if (!doc || libvirt_xml_text(xmlDocGetRootElement(doc), "uuid", &theirs, e))
-		return -1;
-	return theirs && strcmp(theirs, uuid) == 0 ? 0
-						   : err_set(e, ERR_USAGE, "the definition is of domain %s, not of %s",
-							     theirs ? theirs : "?", uuid);
-}
-
 int libvirt_define(struct driver *d, const char *uuid, const char *xml, struct error *e)
 {
 	struct libvirt *l = libvirt_of(d);
 	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
 
-	return !dom || refuse_other_uuid(uuid, xml, e) ? -1 : define(l, xml, e);
+	return !dom || libvirt_refuse_other_uuid(uuid, xml, e) ? -1 : define(l, xml, e);
 }
 
 int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e)
@@ -86,13 +63,7 @@ int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_n
 		dom ? libvirt_definition(l, dom, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE, e) : NULL;
 	AUTO_DOC xmlDoc *doc = xml ? libvirt_xml_parse(xml, e) : NULL;
 	xmlNode *disk = doc ? libvirt_xml_disk(doc, file->target, e) : NULL;
-	AUTO_TEXT xmlChar *text = NULL;
-	int len;
+	AUTO_FREE char *text = disk && !put_file(disk, file, e) ? libvirt_xml_print(doc, e) : NULL;
 
-	if (!disk || put_file(disk, file, e))
-		return -1;
-	xmlDocDumpMemory(doc, &text, &len);
-	if (!text)
-		return err_set(e, ERR_NO_MEMORY, "no memory for a definition");
-	return define(l, (const char *)text, e);
+	return text ? define(l, text, e) : -1;
 }

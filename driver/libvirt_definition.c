@@ -20,6 +20,17 @@ xmlNode *libvirt_xml_disk(xmlDoc *definition, const char *target, struct error *
 	return NULL;
 }
 
+int libvirt_refuse_other_uuid(const char *uuid, const char *xml, struct error *e)
+{
+	AUTO_FREE char *theirs = NULL;
+	AUTO_DOC xmlDoc *doc = libvirt_xml_parse(xml, e);
+	if (!doc || libvirt_xml_text(xmlDocGetRootElement(doc), "uuid", &theirs, e))
+		return -1;
+	return theirs && !strcmp(theirs, uuid) ? 0
+					       : err_set(e, ERR_USAGE, "the definition is of domain %s, not of %s",
+							 theirs ? theirs : "?", uuid);
+}
+
 bool libvirt_xml_has_alias(xmlDoc *definition, const char *alias)
 {
 	const xmlNode *devices = devices_of(definition);
@@ -171,14 +182,38 @@ static bool has_agent(const xmlNode *devices)
 	return false;
 }
 
+/* A file, said in the element's text or, by newer ones, in its <source>. */
+static int read_nvram(const xmlNode *domain, struct driver_domain *out, struct error *e)
+{
+	const xmlNode *os = libvirt_xml_child(domain, "os"), *n = libvirt_xml_child(os, "nvram");
+	if (libvirt_xml_path(n, &out->nvram, e) || (!out->nvram && libvirt_xml_text(os, "nvram", &out->nvram, e)))
+		return -1;
+	if (out->nvram && out->nvram[0] != '/')
+		free(STEAL(out->nvram));
+	return 0;
+}
+
+/* libvirt says it in KiB. */
+static int read_memory(const xmlNode *domain, struct driver_domain *out, struct error *e)
+{
+	enum { MAX_KIB_DIGITS = 15 };
+	AUTO_FREE char *text = NULL;
+	if (libvirt_xml_text(domain, "memory", &text, e))
+		return -1;
+	if (text && strlen(text) <= MAX_KIB_DIGITS &&
+		libvirt_xml_attr_is(libvirt_xml_child(domain, "memory"), "unit", "KiB"))
+		out->memory_bytes = strtoull(text, NULL, 10) << 10;
+	return 0;
+}
+
 int libvirt_xml_domain(const char *text, struct driver_domain *out, struct error *e)
 {
 	AUTO_DOC xmlDoc *doc = libvirt_xml_parse(text, e);
 	if (!doc)
 		return -1;
-	const xmlNode *devices = devices_of(doc);
-	if (read_disks(devices, out, e) || read_host_devices(devices, out, e) ||
-		libvirt_xml_origin(xmlDocGetRootElement(doc), &out->origin, e))
+	const xmlNode *devices = devices_of(doc), *domain = xmlDocGetRootElement(doc);
+	if (read_disks(devices, out, e) || read_host_devices(devices, out, e) || read_nvram(domain, out, e) ||
+		read_memory(domain, out, e) || libvirt_xml_origin(domain, &out->origin, e))
 		return -1;
 	out->agent = has_agent(devices);
 	return 0;

@@ -80,6 +80,10 @@ struct libvirt_xml {
 /* `parent` NULL: the root; `text` may be NULL. */
 xmlNode *libvirt_xml_add(struct libvirt_xml *x, xmlNode *parent, const char *name, const char *text);
 void libvirt_xml_set(struct libvirt_xml *x, xmlNode *n, const char *attr, const char *value);
+/* The text of a tree that was changed, free(); NULL with an error. */
+char *libvirt_xml_print(xmlDoc *doc, struct error *e);
+/* The first child of this name goes, if there is one. */
+void libvirt_xml_drop_child(xmlNode *n, const char *name);
 /* A copy of another tree below `parent`. */
 void libvirt_xml_graft(struct libvirt_xml *x, xmlNode *parent, xmlNode *tree);
 /* A <disk>'s type, driver and source. */
@@ -95,6 +99,8 @@ int libvirt_xml_domain(const char *text, struct driver_domain *out, struct error
 int libvirt_xml_origin(const xmlNode *domain, struct driver_origin *out, struct error *e);
 /* The <disk> of this target; NULL with ERR_NOT_FOUND. */
 xmlNode *libvirt_xml_disk(xmlDoc *definition, const char *target, struct error *e);
+/* ERR_USAGE: `xml` is of another domain. */
+int libvirt_refuse_other_uuid(const char *uuid, const char *xml, struct error *e);
 /* Whether some device has this alias. */
 bool libvirt_xml_has_alias(xmlDoc *definition, const char *alias);
 
@@ -110,6 +116,8 @@ int libvirt_list(struct driver *d, char ***uuids, unsigned *count, struct error 
 int libvirt_suspend(struct driver *d, const char *uuid, struct error *e);
 int libvirt_resume(struct driver *d, const char *uuid, struct error *e);
 int libvirt_save(struct driver *d, const char *uuid, struct error *e);
+int libvirt_saved_path(struct driver *d, const char *uuid, char **path, struct error *e);
+int libvirt_restore(struct driver *d, const char *uuid, const char *path, bool paused, struct error *e);
 int libvirt_forget_save(struct driver *d, const char *uuid, bool active, struct error *e);
 int libvirt_destroy(struct driver *d, const char *uuid, struct error *e);
 int libvirt_start(struct driver *d, const char *uuid, bool paused, struct error *e);
@@ -151,7 +159,7 @@ int libvirt_end_well(struct libvirt_end *end, const char *target, struct error *
 void libvirt_end_forget(struct libvirt_end *end);
 
 int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
-	struct error *e);
+	const char *memory, struct error *e);
 int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e);
 int libvirt_define(struct driver *d, const char *uuid, const char *xml, struct error *e);
 int libvirt_records(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count, struct error *e);

@@ -80,6 +80,26 @@ int libvirt_xml_text(const xmlNode *n, const char *child, char **out, struct err
 	return v && !*out ? -1 : 0;
 }
 
+void libvirt_xml_drop_child(xmlNode *n, const char *name)
+{
+	xmlNode *child = libvirt_xml_child(n, name);
+	if (child) {
+		xmlUnlinkNode(child);
+		xmlFreeNode(child);
+	}
+}
+
+char *libvirt_xml_print(xmlDoc *doc, struct error *e)
+{
+	AUTO_TEXT xmlChar *text = NULL;
+	int len = 0;
+	xmlDocDumpMemoryEnc(doc, &text, &len, "UTF-8");
+	if (text)
+		return mem_strdup((const char *)text, e);
+	err_fill(e, ERR_NO_MEMORY, "no memory for libvirt's XML");
+	return NULL;
+}
+
 /* Control characters and what is no UTF-8 have no place in XML. */
 static bool fits(const char *text)
 {
@@ -130,16 +150,13 @@ void libvirt_xml_new_file(struct libvirt_xml *x, xmlNode *disk, const struct dri
 
 char *libvirt_xml_finish(struct libvirt_xml *x, struct error *e)
 {
-	AUTO_TEXT xmlChar *text = NULL;
-	int len = 0;
-	if (!x->failed)
-		xmlDocDumpMemoryEnc(x->doc, &text, &len, "UTF-8");
-	xmlFreeDoc(STEAL(x->doc));
-	if (text)
-		return mem_strdup((const char *)text, e);
+	char *text = NULL;
 	if (x->unfit)
 		err_fill(e, ERR_UNSUPPORTED, "a name or path has characters that libvirt cannot be told");
-	else
+	else if (x->failed)
 		err_fill(e, ERR_NO_MEMORY, "no memory for libvirt's XML");
-	return NULL;
+	else
+		text = libvirt_xml_print(x->doc, e);
+	xmlFreeDoc(STEAL(x->doc));
+	return text;
 }

@@ -50,6 +50,7 @@ void point_free(struct vm_point *p)
 	free(p->parent);
 	free(p->xml);
 	free(p->memory);
+	free(p->nvram);
 	free(p->why);
 	*p = (struct vm_point){0};
 }

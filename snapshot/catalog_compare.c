@@ -3,7 +3,7 @@
  * What the catalog tells, compared with what the disks hold: others may have deleted snapshots, made some, or put other files in
  * place. Only the same number, time and name in the same file is the same snapshot.
  */
-#include "snapshot/internal.h"
+#include "snapshot/memory.h"
 
 #include <stdarg.h>
 
@@ -122,7 +122,8 @@ static int compare_point(const struct compare *x, struct vm_point *p, struct err
 	}
 	if (!there && p->state == VM_POINT_PARTLY)
 		p->state = VM_POINT_MISSING;
-	return 0;
+	p->disks_whole = p->state == VM_POINT_WHOLE;
+	return p->disks_whole ? memory_compare(p, &p->why, e) : 0;
 }
 
 /* ---- what is not listed ---- */

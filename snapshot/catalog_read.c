@@ -123,9 +123,44 @@ static int read_disks(struct vm_point *p, const json_t *point, struct error *e)
 	return 0;
 }
 
+/* "" where there is none. */
+static int get_digest(char digest[129], const json_t *of, const char *key, struct error *e)
+{
+	const json_t *v = json_object_get(of, key);
+	const char *text = v ? json_string_value(v) : "";
+
+	if (!text || strlen(text) > 128 || strspn(text, "0123456789abcdef") != strlen(text))
+		return err_set(e, ERR_CORRUPT, "'%s' is no digest", key);
+	snprintf(digest, 129, "%s", text);
+	return 0;
+}
+
+static int get_file(char **path, char digest[129], const json_t *of, const char *key, const char *digest_key,
+	struct error *e)
+{
+	if (get_word(path, of, key, MAX_PATH, false, e) || get_digest(digest, of, digest_key, e))
+		return -1;
+	if (!*path)
+		return 0;
+	if (**path != '/')
+		return err_set(e, ERR_CORRUPT, "'%s' is not absolute", key);
+	return *digest ? 0 : err_set(e, ERR_CORRUPT, "'%s' is no digest", digest_key);
+}
+
+static int read_memory(struct vm_point *p, const json_t *v, struct error *e)
+{
+	int64_t bytes = 0;
+
+	if (get_file(&p->memory, p->memory_digest, v, "memory", "memory-sha256", e) ||
+		get_file(&p->nvram, p->nvram_digest, v, "nvram", "nvram-sha256", e) ||
+		(p->memory && get_number(&bytes, v, "memory-bytes", 0, INT64_MAX, e)))
+		return -1;
+	p->memory_bytes = (uint64_t)bytes;
+	return 0;
+}
+
 static int read_export(struct vm_point_export *x, const json_t *v, struct error *e)
 {
-	const char *digest = json_string_value(json_object_get(v, "sha256"));
 	int64_t bytes;
 
 	if (get_number(&x->when, v, "when", 0, INT64_MAX, e) || get_word(&x->target, v, "target", MAX_WORD, true, e) ||
@@ -133,10 +168,7 @@ static int read_export(struct vm_point_export *x, const json_t *v, struct error 
 		get_number(&bytes, v, "bytes", 0, INT64_MAX, e))
 		return -1;
 	x->bytes = (uint64_t)bytes;
-	if (digest && (strlen(digest) >= sizeof x->digest || strspn(digest, "0123456789abcdef") != strlen(digest)))
-		return err_set(e, ERR_CORRUPT, "'sha256' is no digest");
-	snprintf(x->digest, sizeof x->digest, "%s", digest ? digest : "");
-	return 0;
+	return get_digest(x->digest, v, "sha256", e);
 }
 
 static int read_exports(struct vm_point *p, const json_t *point, struct error *e)
@@ -168,7 +200,7 @@ static int read_point(struct vm_point *p, const json_t *v, struct error *e)
 	if (get_word(&p->name, v, "name", MAX_WORD, true, e) || get_word(&p->parent, v, "parent", MAX_WORD, false, e) ||
 		get_number(&p->created, v, "created", 0, INT64_MAX, e) || get_choice(&mode, v, "mode", modes, 4, e) ||
 		get_choice(&via, v, "via", vias, 3, e) || get_choice(&was, v, "was", states, 3, e) ||
-		get_text(&p->xml, v, "xml", MAX_XML, false, e) || get_word(&p->memory, v, "memory", MAX_PATH, false, e))
+		get_text(&p->xml, v, "xml", MAX_XML, false, e) || read_memory(p, v, e))
 		return -1;
 	p->mode = (enum vm_mode)mode;
 	p->via = (enum vm_via)via;

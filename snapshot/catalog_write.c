@@ -58,6 +58,19 @@ static void put_exports(struct json *j, const struct vm_point *p)
 	json_array_end(j);
 }
 
+static void put_memory(struct json *j, const struct vm_point *p)
+{
+	if (p->memory) {
+		json_string(j, "memory", p->memory);
+		json_uint(j, "memory-bytes", p->memory_bytes);
+		json_string(j, "memory-sha256", p->memory_digest);
+	}
+	if (p->nvram) {
+		json_string(j, "nvram", p->nvram);
+		json_string(j, "nvram-sha256", p->nvram_digest);
+	}
+}
+
 static const char *was_name(enum driver_state s)
 {
 	return s == DRIVER_RUNNING ? "running" : s == DRIVER_PAUSED ? "paused" : "shut off";
@@ -74,7 +87,7 @@ static void put_point(struct json *j, const struct vm_point *p)
 	json_bool(j, "quiesced", p->quiesced);
 	json_string(j, "was", was_name(p->was));
 	optional(j, "xml", p->xml);
-	optional(j, "memory", p->memory);
+	put_memory(j, p);
 	put_disks(j, p);
 	put_exports(j, p);
 	json_object_end(j);

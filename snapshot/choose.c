@@ -57,19 +57,39 @@ static int refuse_overlay(const struct take *t, struct error *e)
 	return 0;
 }
 
-static int choose_via(struct take *t, struct error *e)
+/* QEMU closes the disks of a guest whose memory it has written until that runs, and a paused one is not ours to run. */
+static int refuse_memory(const struct take *t, struct error *e)
+{
+	if (!t->opts->memory || (t->domain.state == DRIVER_RUNNING && !t->domain.host_device_count))
+		return 0;
+	return err_set(e, ERR_UNSUPPORTED, "domain '%s' %s: its memory can be taken cold", t->domain.name,
+		t->domain.host_device_count ? "has a device of the host" : "is paused");
+}
+
+/* With memory an overlay lets the guest run while that is written. */
+static enum vm_via best_via(const struct take *t, uint64_t ms)
 {
 	const struct vm_take *o = t->opts;
+
+	if (o->via != VM_VIA_ANY)
+		return o->via;
+	return all_qcow2(t) && (o->keep || (ms < SHORT_MS && !o->memory)) ? VM_VIA_INTERNAL : VM_VIA_OVERLAY;
+}
+
+static int choose_via(struct take *t, struct error *e)
+{
 	bool qcow2 = all_qcow2(t);
 	uint64_t ms = 0;
 
+	if (refuse_memory(t, e))
+		return -1;
 	if (qcow2 && estimate_ms(t, &ms, e))
 		return -1;
-	t->out->via = o->via;
-	if (o->via == VM_VIA_ANY)
-		t->out->via = qcow2 && (ms < SHORT_MS || o->keep) ? VM_VIA_INTERNAL : VM_VIA_OVERLAY;
+	t->out->via = best_via(t, ms);
 	if (t->out->via == VM_VIA_INTERNAL ? refuse_internal(t, ms, e) : refuse_overlay(t, e))
 		return -1;
+	if (t->opts->memory)
+		return 0;
 	if (t->out->via == VM_VIA_INTERNAL)
 		vm_note(t->vm, "instant by internal snapshots, which hold the guest for about %llu ms",
 			(unsigned long long)ms);
@@ -116,9 +136,9 @@ static int choose_auto(struct take *t, struct error *e)
 		return 0;
 	if (t->opts->via != VM_VIA_ANY || (e->code != ERR_UNSUPPORTED && e->code != ERR_LIMIT))
 		return -1;
-	t->out->mode = t->opts->keep ? VM_COLD : VM_LIVE;
+	t->out->mode = t->opts->keep || t->opts->memory ? VM_COLD : VM_LIVE;
 	t->out->via = VM_VIA_ANY;
-	vm_note(t->vm, "%s, not instant: %s", t->opts->keep ? "cold" : "live", e->msg);
+	vm_note(t->vm, "%s, not instant: %s", vm_mode_name(t->out->mode), e->msg);
 	return 0;
 }
 
@@ -173,6 +193,8 @@ int take_choose(struct take *t, struct error *e)
 	if (refuse_busy(t, e))
 		return -1;
 	t->out->mode = t->domain.state == DRIVER_SHUT_OFF ? VM_COLD : o->mode;
+	if (o->memory && o->mode == VM_LIVE && vm_active(t->vm)) /* no copy of disks ends with the memory */
+		t->out->mode = VM_INSTANT;
 	if (t->out->mode == VM_AUTO ? choose_auto(t, e) : t->out->mode == VM_INSTANT && choose_via(t, e))
 		return -1;
 	if (refuse_mode(t, e) || (t->out->mode == VM_COLD && vm_active(t->vm) && choose_cold(t, e)))

@@ -6,7 +6,7 @@
  * instead. Also what is done with a guest that does not run.
  */
 #include "qcow2/edit.h"
-#include "snapshot/internal.h"
+#include "snapshot/memory.h"
 
 static int detach_devices(struct take *t, struct error *e)
 {
@@ -131,9 +131,11 @@ static int snapshot_disks(struct take *t, struct chain **locked, struct error *e
 	for (unsigned i = 0; i < t->part_count; i++)
 		if (lock_disk(&t->parts[i], &locked[i], e))
 			return -1;
-	vm_step(t->vm, "snapshot", NULL);
 	if (!t->out->created)
 		take_pause_begins(t);
+	if (take_memory_saved(t, e))
+		return -1;
+	vm_step(t->vm, "snapshot", NULL);
 	for (unsigned i = 0; i < t->part_count; i++) {
 		struct part *p = &t->parts[i];
 
@@ -168,7 +170,7 @@ void take_let_go(struct take *t)
 	free(STEAL(t->held));
 }
 
-/* order: journal, save, locks, snapshots, locks released (of raw disks that are extracted next: for writing only), start. */
+/* order: journal, save, locks, the memory's second name, snapshots, locks released (of raw disks that are extracted next: for writing only), start. */
 int take_cold(struct take *t, struct error *e)
 {
 	AUTO_FREE struct chain **locked = mem_calloc(t->part_count, sizeof *locked, "disks", e);
@@ -187,20 +189,20 @@ int take_cold(struct take *t, struct error *e)
 	return take_cold_start(t, e);
 }
 
-/* order: journal, save, start without letting it go on, overlays, resume. What the disks held when it was saved is below the overlays
+/* order: journal, save, the memory's second name, start without letting it go on, overlays, resume. What the disks held when it was saved is below the overlays
  * then. The pause stands in the journal before the save: taken back, the guest is started first and resumed then. */
 int take_cold_overlay(struct take *t, struct error *e)
 {
 	struct vm *vm = t->vm;
 
 	if ((t->domain.state == DRIVER_RUNNING && trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, NULL, e)) ||
-		save(t, e))
+		save(t, e) || take_memory_saved(t, e))
 		return -1;
 	vm_step(vm, "start", NULL);
 	if (vm->driver->ops->start(vm->driver, t->domain.uuid, true, e) || take_put_overlays(t, e))
 		return -1;
 	vm_step(vm, "snapshot", NULL);
-	if (take_make_overlays(t, e) || trace_undo_kind(vm, TRACE_PAUSED, e))
+	if (take_make_overlays(t, NULL, e) || trace_undo_kind(vm, TRACE_PAUSED, e))
 		return -1;
 	return take_cold_start(t, e);
 }

@@ -3,7 +3,7 @@
  * Deleting a snapshot that was kept: from every disk that has it, beside a running guest by QEMU, else by our own engine. A crash
  * leaves it in some disks; deleting it again, or recovery, takes the rest.
  */
-#include "snapshot/internal.h"
+#include "snapshot/memory.h"
 
 static const struct vm_listed *find(const struct vm_listed *all, unsigned count, const char *name)
 {
@@ -32,7 +32,7 @@ static int refuse_long_stall(const struct vm *vm, const struct vm_listed *s, str
 	return 0;
 }
 
-/* The catalog's point goes last: until then it can be seen that it is there in part. */
+/* The catalog's point goes last, after its memory: until then it can be seen that it is there in part. */
 static int put_point(struct vm *vm, const char *name, struct error *e)
 {
 	struct vm_catalog c;
@@ -40,12 +40,12 @@ static int put_point(struct vm *vm, const char *name, struct error *e)
 	if (catalog_read(vm, &c, e))
 		return -1;
 	const struct vm_point *p = vm_catalog_find(&c, name);
-	int failed =
-		p ? trace_put(vm, &(struct trace){.kind = TRACE_POINT, .name = p->name, .date = p->created}, NULL, e)
-		  : 0;
+	int failed = p && (trace_put(vm, &(struct trace){.kind = TRACE_POINT, .name = p->name, .date = p->created},
+				   NULL, e) ||
+				  memory_put_away(vm, p, e));
 
 	vm_catalog_free(&c);
-	return failed;
+	return failed ? -1 : 0;
 }
 
 /* What is to go becomes a trace: from here on it is taken back, whatever happens. */

@@ -3,7 +3,7 @@
  * Instant: the hypervisor freezes the state of all disks in one step while the guest runs. Internal: QEMU makes an internal
  * snapshot in each, which is read beside the guest. Overlay: each disk gets a new top, and what is below is read.
  */
-#include "snapshot/internal.h"
+#include "snapshot/memory.h"
 
 static int instant(struct take *t, int (*deed)(struct take *t, struct error *e), struct error *e)
 {
@@ -15,6 +15,7 @@ static int instant(struct take *t, int (*deed)(struct take *t, struct error *e),
 	take_pause_begins(t);
 	int failed = deed(t, e);
 
+	failed |= trace_undo_kind(t->vm, TRACE_PAUSED, failed ? &thaw : e);
 	failed |= trace_undo_kind(t->vm, TRACE_FROZEN, failed ? &thaw : e);
 	take_pause_ends(t);
 	return failed ? -1 : 0;
@@ -22,16 +23,39 @@ static int instant(struct take *t, int (*deed)(struct take *t, struct error *e),
 
 /* ---- internal ---- */
 
+/* No step of the hypervisor takes both, so the guest waits for the one and then the other. */
+static int hold_guest(struct take *t, struct error *e)
+{
+	struct vm *vm = t->vm;
+
+	if (trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, NULL, e))
+		return -1;
+	vm_step(vm, "suspend", NULL);
+	return vm->driver->ops->suspend(vm->driver, t->domain.uuid, e);
+}
+
+/* QEMU closes the disks when it has written the memory, until the guest runs again: so this comes last. */
+static int memory_of_held(struct take *t, struct error *e)
+{
+	struct vm *vm = t->vm;
+
+	vm_step(vm, "memory", NULL);
+	return vm->driver->ops->overlay(vm->driver, t->domain.uuid, NULL, 0, t->memory_part.path, e) || take_nvram(t, e)
+		       ? -1
+		       : 0;
+}
+
 static int internal_deed(struct take *t, struct error *e)
 {
 	AUTO_FREE const char **targets = mem_calloc(t->part_count, sizeof *targets, "targets", e);
 
-	if (!targets)
+	if (!targets || (t->opts->memory && hold_guest(t, e)))
 		return -1;
 	for (unsigned i = 0; i < t->part_count; i++)
 		targets[i] = t->parts[i].disk->target;
-	return t->vm->driver->ops->internal_create(t->vm->driver, t->domain.uuid, targets, t->part_count, t->out->name,
-		e);
+	if (t->vm->driver->ops->internal_create(t->vm->driver, t->domain.uuid, targets, t->part_count, t->out->name, e))
+		return -1;
+	return t->opts->memory ? memory_of_held(t, e) : 0;
 }
 
 /* All of them or none are there, and one of that name is somebody else's. */
@@ -65,6 +89,8 @@ int take_internal(struct take *t, struct error *e)
 {
 	struct error later;
 
+	if (take_memory_part(t, e))
+		return -1;
 	for (unsigned i = 0; i < t->part_count; i++) {
 		struct part *p = &t->parts[i];
 		struct trace trace = {
@@ -88,7 +114,7 @@ int take_internal(struct take *t, struct error *e)
 
 /* ---- overlay ---- */
 
-int take_make_overlays(struct take *t, struct error *e)
+int take_make_overlays(struct take *t, const char *memory, struct error *e)
 {
 	AUTO_FREE struct driver_new_file *files = mem_calloc(t->part_count, sizeof *files, "overlays", e);
 	int failed = !files;
@@ -99,7 +125,7 @@ int take_make_overlays(struct take *t, struct error *e)
 		failed = !files[i].path;
 	}
 	if (!failed)
-		failed = t->vm->driver->ops->overlay(t->vm->driver, t->domain.uuid, files, t->part_count, e);
+		failed = t->vm->driver->ops->overlay(t->vm->driver, t->domain.uuid, files, t->part_count, memory, e);
 	for (unsigned i = 0; files && i < t->part_count; i++)
 		free((char *)files[i].path);
 	return failed ? -1 : 0;
@@ -128,7 +154,13 @@ int take_put_overlays(struct take *t, struct error *e)
 	return 0;
 }
 
+/* The guest runs, so its NVRAM is of that instant when it was the same before and after. */
+static int overlay_deed(struct take *t, struct error *e)
+{
+	return take_nvram(t, e) || take_make_overlays(t, t->memory_part.path, e) || take_nvram(t, e) ? -1 : 0;
+}
+
 int take_overlay(struct take *t, struct error *e)
 {
-	return take_put_overlays(t, e) || instant(t, take_make_overlays, e) ? -1 : 0;
+	return take_memory_part(t, e) || take_put_overlays(t, e) || instant(t, overlay_deed, e) ? -1 : 0;
 }

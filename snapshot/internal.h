@@ -25,12 +25,14 @@ enum trace_kind {
 	TRACE_RECORD,   /* the hypervisor's record of snapshot `name` */
 	TRACE_POINT,    /* the catalog's point `name`, the one of `date` */
 	TRACE_CURRENT,  /* the point that the disks are at is another one; `name`: the one before, NULL: none */
-	/* Going back to a snapshot (snapshot/revert.c): ENDED, then per disk INTERNAL and REVERTED, DEFINED, START, UNSAVED. It is done
-	 * when all REVERTED and DEFINED leave the journal at once; START and UNSAVED are for what comes then, and nothing before. */
+	/* Going back to a snapshot (snapshot/revert.c): ENDED, then per disk INTERNAL and REVERTED, DEFINED, NVRAM, START, UNSAVED. It is
+	 * done when all REVERTED, DEFINED and NVRAM leave the journal at once; START and UNSAVED are for what comes then, and nothing
+	 * before. */
 	TRACE_ENDED, /* the guest was ended, its memory is lost */
 	TRACE_REVERTED, /* disk `target`, the file `path`, goes back to its snapshot `to`; its present is its snapshot `name` */
 	TRACE_DEFINED, /* the domain is defined in another way; `name`: the definition before */
-	TRACE_START,   /* the guest is to be started; `name`: "paused" or "running" */
+	TRACE_NVRAM, /* the NVRAM `path` is that of the snapshot; what it was is in the file `name`, NULL: there was none */
+	TRACE_START, /* the guest is to be started; `name`: "paused" or "running"; `path`: its memory, NULL: it boots */
 	TRACE_UNSAVED, /* the domain's saved state is to go */
 	TRACE_KINDS,
 };
@@ -178,6 +180,7 @@ int point_know_disk(struct vm_point_disk *d, const char *target, const char *pat
 int undo_ended(struct vm *vm, const struct trace *t, struct error *e);
 int undo_reverted(struct vm *vm, const struct trace *t, struct error *e);
 int undo_defined(struct vm *vm, const struct trace *t, struct error *e);
+int undo_nvram(struct vm *vm, const struct trace *t, struct error *e); /* (snapshot/revert_nvram.c) */
 int undo_start(struct vm *vm, const struct trace *t, struct error *e);
 int undo_unsaved(struct vm *vm, const struct trace *t, struct error *e);
 
@@ -192,6 +195,13 @@ int made_begin(struct made *m, struct vm *vm, const char *path, struct target_op
 /* The same, and the file, which has the owner and mode of `owner`, if not NULL. It gets its name by target_commit. */
 int made_open(struct made *m, struct vm *vm, const char *path, const struct io *owner, struct target **out,
 	struct error *e);
+
+/* A new file of ours, for nobody else to read, that has all bytes of `from` (NULL: none yet). */
+int made_copy(struct vm *vm, const char *path, struct io *from, unsigned *trace, struct error *e);
+/* The same, of bytes in memory. */
+int made_of_bytes(struct vm *vm, const char *path, const void *bytes, size_t len, unsigned *trace, struct error *e);
+/* A second name for a file of ours, whole and durable. ERR_USAGE: `path` is there. */
+int made_link(struct vm *vm, const char *from, const char *path, unsigned *trace, struct error *e);
 
 /* ---- how long things take ---- */
 
@@ -235,6 +245,11 @@ struct part {
 	struct vm_point_disk since; /* `id` and time of the snapshot that the image is the changes since; owned */
 	char *backing;              /* the name that the image has for its backing file; owned; NULL: none */
 };
+/* A file of it that is no image. */
+struct take_file {
+	char *path; /* NULL: none */
+	unsigned trace;
+};
 struct take {
 	struct vm *vm;
 	const struct vm_take *opts;
@@ -247,8 +262,14 @@ struct take {
 	bool folder_made;    /* that of the images; it goes when nothing came into it */
 	unsigned manifest;   /* its trace; 0: none */
 	unsigned point;      /* that of the catalog's point; 0: none */
-	uint64_t paused_at;  /* CLOCK_MONOTONIC, ns; 0: not */
-	uint64_t held_at;    /* the same, the guest's file systems included */
+	/* The guest's memory and NVRAM, and what goes beside the images as well when it is kept. */
+	struct take_file memory, nvram, memory_beside, nvram_beside;
+	struct take_file memory_part; /* what the hypervisor writes the memory to */
+	struct io *saved;             /* what a managed save has written, which outlives its name; NULL: not needed */
+	uint8_t *nvram_bytes;         /* of the instant */
+	size_t nvram_len;
+	uint64_t paused_at; /* CLOCK_MONOTONIC, ns; 0: not */
+	uint64_t held_at;   /* the same, the guest's file systems included */
 };
 
 /* A name for a file of ours beside the disk (a device's: in the state folder); the caller's. ERR_USAGE when it is there. */
@@ -292,9 +313,9 @@ void take_let_go(struct take *t);
 int take_live(struct take *t, struct error *e);
 int take_internal(struct take *t, struct error *e);
 int take_overlay(struct take *t, struct error *e);
-/* Its two steps: the overlays' traces, and their making (snapshot/instant.c). */
+/* Its two steps: the overlays' traces, and their making, with the guest's memory to a file (NULL: none) (snapshot/instant.c). */
 int take_put_overlays(struct take *t, struct error *e);
-int take_make_overlays(struct take *t, struct error *e);
+int take_make_overlays(struct take *t, const char *memory, struct error *e);
 /* The internal snapshot of a part is there, in `path`: which one it is goes into the journal. */
 int take_know_internal(struct take *t, const struct part *p, const char *path, struct error *e);
 /* Where the images go, before the first step; then images out of the parts (snapshot/extract.c). */

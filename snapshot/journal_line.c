@@ -21,6 +21,7 @@ static const char *const kind_names[TRACE_KINDS] = {
 	[TRACE_ENDED] = "ended",
 	[TRACE_REVERTED] = "reverted",
 	[TRACE_DEFINED] = "defined",
+	[TRACE_NVRAM] = "nvram",
 	[TRACE_START] = "start",
 	[TRACE_UNSAVED] = "unsaved",
 };

@@ -91,6 +91,22 @@ static int list_records(const struct vm *vm, struct listing *l, struct error *e)
 	return failed ? -1 : 0;
 }
 
+/* Those that were kept with the guest's memory. A catalog that cannot be read is for others to tell. */
+static void list_memory(const struct vm *vm, struct listing *l)
+{
+	struct vm_catalog c;
+	struct error e;
+
+	if (catalog_read(vm, &c, &e))
+		return;
+	for (unsigned i = 0; i < l->count; i++) {
+		const struct vm_point *p = vm_catalog_find(&c, l->all[i].name);
+
+		l->all[i].memory = l->all[i].memory || (p && p->memory);
+	}
+	vm_catalog_free(&c);
+}
+
 bool disk_can_hold(const struct driver_disk *d)
 {
 	return vm_disk_obstacle(d) == VM_TAKEN && d->images[0].format == DRIVER_QCOW2;
@@ -119,6 +135,7 @@ int vm_list(struct vm *vm, struct vm_listed **out, unsigned *count, struct error
 		vm_listed_free(l.all, l.count);
 		return -1;
 	}
+	list_memory(vm, &l);
 	for (unsigned i = 0; i < l.count; i++)
 		l.all[i].whole = l.all[i].target_count == holders && holders;
 	if (l.count)

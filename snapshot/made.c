@@ -5,6 +5,12 @@
  */
 #include "snapshot/internal.h"
 
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { COPY_BYTES = 64 << 20, BUFFER_BYTES = 1 << 20 };
+
 static int know_file(void *ctx, const struct io_identity *id, struct error *e)
 {
 	const struct made *m = ctx;
@@ -31,4 +37,85 @@ int made_open(struct made *m, struct vm *vm, const char *path, const struct io *
 		return 0;
 	target_close(STEAL(*out));
 	return -1;
+}
+
+/* ---- copies ---- */
+
+static int copy_by_hand(struct io *to, struct io *from, uint64_t at, uint64_t len, uint8_t *buffer, struct error *e)
+{
+	for (uint64_t end = at + len; at < end;) {
+		size_t n = (size_t)min_u64(end - at, BUFFER_BYTES);
+
+		if (io_read(from, buffer, n, at, e) || io_write(to, buffer, n, at, e))
+			return -1;
+		at += n;
+	}
+	return 0;
+}
+
+static int copy_all(const struct vm *vm, struct io *to, struct io *from, struct error *e)
+{
+	AUTO_FREE uint8_t *buffer = mem_calloc(1, BUFFER_BYTES, "copy", e);
+	int rc = !buffer || io_truncate(to, from->size, e) ? -1 : io_clone(to, 0, from, 0, from->size, e);
+	bool by_kernel = true;
+
+	if (rc <= 0)
+		return rc;
+	for (uint64_t at = 0; at < from->size; at += COPY_BYTES) {
+		uint64_t len = min_u64(from->size - at, COPY_BYTES);
+
+		if (vm_cancelled(vm))
+			return err_set(e, ERR_CANCELLED, "cancelled");
+		rc = by_kernel ? io_copy_range(to, at, from, at, len, e) : 1;
+		by_kernel = !rc;
+		if (rc < 0 || (rc && copy_by_hand(to, from, at, len, buffer, e)))
+			return -1;
+		progress_report(vm->opts.voice.progress, at + len, from->size);
+	}
+	return 0;
+}
+
+static int fill_private(const struct vm *vm, struct target *target, struct io *from, struct error *e)
+{
+	if (fchmod(io_file_fd(target_io(target)), 0600))
+		return err_sys(e, errno, "%s", target_io(target)->name);
+	return (from && copy_all(vm, target_io(target), from, e)) || target_commit(target, e) ? -1 : 0;
+}
+
+int made_copy(struct vm *vm, const char *path, struct io *from, unsigned *trace, struct error *e)
+{
+	struct target *target;
+	struct made made;
+
+	if (made_open(&made, vm, path, NULL, &target, e))
+		return -1;
+	*trace = made.trace;
+	int failed = fill_private(vm, target, from, e);
+
+	target_close(target);
+	return failed;
+}
+
+int made_of_bytes(struct vm *vm, const char *path, const void *bytes, size_t len, unsigned *trace, struct error *e)
+{
+	struct target *target;
+	struct made made;
+
+	if (made_open(&made, vm, path, NULL, &target, e))
+		return -1;
+	*trace = made.trace;
+	int failed = io_write(target_io(target), bytes, len, 0, e) || fill_private(vm, target, NULL, e);
+
+	target_close(target);
+	return failed ? -1 : 0;
+}
+
+/* order: which file it is, into the journal; the name. It is durable with the file's bytes, later. */
+int made_link(struct vm *vm, const char *from, const char *path, unsigned *trace, struct error *e)
+{
+	struct trace t = {.kind = TRACE_FILE, .path = (char *)path};
+
+	if (disk_identity(from, &t.dev, &t.ino, e) || trace_put(vm, &t, trace, e))
+		return -1;
+	return link(from, path) ? err_sys(e, errno, "%s", path) : 0;
 }

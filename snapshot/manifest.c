@@ -8,6 +8,20 @@
 
 enum { MANIFEST_VERSION = 1 };
 
+static void put_file(struct json *j, const char *key, const struct take_file *f, const struct take_file *beside,
+	uint64_t bytes, const char *digest)
+{
+	const char *path = beside->path ? beside->path : f->path;
+
+	if (!path)
+		return;
+	json_object_begin(j, key);
+	json_string(j, "file", strrchr(path, '/') + 1);
+	json_uint(j, "bytes", bytes);
+	json_string(j, "sha256", digest);
+	json_object_end(j);
+}
+
 static void write_manifest(const struct take *t, FILE *f)
 {
 	struct json j;
@@ -46,6 +60,8 @@ static void write_manifest(const struct take *t, FILE *f)
 		json_object_end(&j);
 	}
 	json_array_end(&j);
+	put_file(&j, "memory", &t->memory, &t->memory_beside, t->out->memory_bytes, t->out->memory_digest);
+	put_file(&j, "nvram", &t->nvram, &t->nvram_beside, t->nvram_len, t->out->nvram_digest);
 	json_object_end(&j);
 	fputc('\n', f);
 }

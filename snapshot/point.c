@@ -5,7 +5,7 @@
  * order: the trace; the catalog; then the trace is dropped in one line of the journal with those of all that stays. So whoever comes
  * after a crash finds the point and its snapshots, or takes both back.
  */
-#include "snapshot/internal.h"
+#include "snapshot/memory.h"
 
 #include <time.h>
 
@@ -95,6 +95,18 @@ static int fill_exports(const struct take *t, struct vm_point *p, struct error *
 	return p->exports ? 0 : -1;
 }
 
+static int fill_memory(const struct take *t, struct vm_point *p, struct error *e)
+{
+	const struct vm_taken *out = t->out;
+
+	p->memory_bytes = out->memory_bytes;
+	memcpy(p->memory_digest, out->memory_digest, sizeof p->memory_digest);
+	memcpy(p->nvram_digest, out->nvram_digest, sizeof p->nvram_digest);
+	if (out->memory && !(p->memory = mem_strdup(out->memory, e)))
+		return -1;
+	return out->nvram && !(p->nvram = mem_strdup(out->nvram, e)) ? -1 : 0;
+}
+
 static int fill(const struct take *t, const struct vm_catalog *c, struct vm_point *p, struct error *e)
 {
 	*p = (struct vm_point){.created = t->out->created,
@@ -107,14 +119,17 @@ static int fill(const struct take *t, const struct vm_catalog *c, struct vm_poin
 		return -1;
 	if (t->domain.xml && !(p->xml = mem_strdup(t->domain.xml, e)))
 		return -1;
-	return fill_disks(t, p, e) || fill_exports(t, p, e) ? -1 : 0;
+	return fill_memory(t, p, e) || fill_disks(t, p, e) || fill_exports(t, p, e) ? -1 : 0;
 }
 
 /* The catalog with the point in it, the disks' present state being what came from it. */
 static int put(const struct take *t, struct vm_catalog *c, struct error *e)
 {
+	const struct vm_point *lost = vm_catalog_find(c, t->out->name);
 	struct vm_point p = {0};
 
+	if (lost && memory_put_away(t->vm, lost, e))
+		return -1;
 	if (catalog_remove(c, t->out->name, e) || fill(t, c, &p, e) || catalog_add(c, &p, e)) {
 		point_free(&p);
 		return -1;

@@ -5,8 +5,8 @@
  * One line of the journal decides it. Then what is not needed goes, and the guest starts.
  *
  * order: journal, the guest ended; locks; snapshots of the present; each disk to the snapshot (one write of one sector each); the
- * definition; what is to come; all of that dropped at once; the saved state and the snapshots of the present go; locks released;
- * start.
+ * definition; the NVRAM; what is to come; all of that dropped at once; the saved state and the snapshots of the present go; locks
+ * released; start, or going on from the memory.
  */
 #include "snapshot/revert.h"
 
@@ -68,7 +68,7 @@ static int hold_disks(struct revert *r, struct error *e)
 	for (unsigned i = 0; i < r->point.disk_count; i++)
 		if (vm_hold(vm, r->point.disks[i].path, e))
 			return err_prefix(e, "disk %s", r->point.disks[i].target);
-	int failed = vm_look(vm, e) || revert_find(vm, r->opts->name, &now, e);
+	int failed = vm_look(vm, e) || revert_find(vm, r->opts, &now, e);
 
 	if (!failed && (vm_active(vm) || !same_point(&r->point, &now)))
 		failed = err_set(e, ERR_CHANGED, "domain '%s' was changed meanwhile", vm->domain.name);
@@ -169,13 +169,18 @@ static char *next_state(const struct revert *r)
 	case VM_STARTED_PAUSED:
 		return paused;
 	default:
+		if (r->out->memory) /* of a guest that was saved, too */
+			return r->point.was == DRIVER_PAUSED ? paused : running;
 		return r->was == DRIVER_RUNNING ? running : r->was == DRIVER_PAUSED ? paused : NULL;
 	}
 }
 
 static int put_what_comes(struct revert *r, struct error *e)
 {
-	const struct trace start = {.kind = TRACE_START, .name = next_state(r)}, unsaved = {.kind = TRACE_UNSAVED};
+	const struct trace start = {.kind = TRACE_START,
+				   .name = next_state(r),
+				   .path = r->out->memory ? r->point.memory : NULL},
+			   unsaved = {.kind = TRACE_UNSAVED};
 
 	if (start.name && trace_put(r->vm, &start, NULL, e))
 		return -1;
@@ -184,7 +189,7 @@ static int put_what_comes(struct revert *r, struct error *e)
 
 static int decide(struct revert *r, struct error *e)
 {
-	AUTO_FREE unsigned *ids = mem_calloc(2 * (size_t)r->point.disk_count + 4, sizeof *ids, "traces", e);
+	AUTO_FREE unsigned *ids = mem_calloc(2 * (size_t)r->point.disk_count + 6, sizeof *ids, "traces", e);
 	unsigned count = 0, account[2];
 
 	if (!ids || go_on(r, e) || put_what_comes(r, e) || revert_account(r, account, e))
@@ -196,6 +201,10 @@ static int decide(struct revert *r, struct error *e)
 		ids[count++] = r->ended;
 	if (r->defined)
 		ids[count++] = r->defined;
+	if (r->nvram)
+		ids[count++] = r->nvram;
+	if (r->nvram_kept && r->opts->first)
+		ids[count++] = r->nvram_kept;
 	for (unsigned i = 0; i < r->point.disk_count; i++) {
 		ids[count++] = r->point.disks[i].reverted;
 		if (r->opts->first)
@@ -225,7 +234,8 @@ int vm_revert(struct vm *vm, const struct vm_revert *opts, struct vm_reverted *o
 
 	*out = (struct vm_reverted){0};
 	int failed = revert_check(&r, e) || go_on(&r, e) || end_guest(&r, e) || hold_disks(&r, e) ||
-		     all_disks(&r, keep_present, e) || all_disks(&r, go_back, e) || define(&r, e) || decide(&r, e);
+		     all_disks(&r, keep_present, e) || all_disks(&r, go_back, e) || define(&r, e) ||
+		     revert_nvram(&r, e) || decide(&r, e);
 	int left = trace_take_back(vm, failed ? &later : e);
 
 	vm_let_go(vm);
@@ -240,6 +250,8 @@ int vm_revert(struct vm *vm, const struct vm_revert *opts, struct vm_reverted *o
 	revert_point_free(&r.point);
 	free(r.present);
 	free(r.xml_before);
+	free(r.nvram_before);
+	free(r.nvram_bytes);
 	if (!failed && !left)
 		return 0;
 	vm_reverted_free(out);

@@ -22,13 +22,16 @@ struct revert_disk {
 struct revert_point {
 	char *name;
 	int64_t created;
-	bool listed; /* in the catalog */
-	char *xml;   /* the definition at that time; NULL: it stays as it is */
+	bool listed;          /* in the catalog */
+	char *xml;            /* the definition at that time; NULL: it stays as it is */
+	char *memory, *nvram; /* files; NULL: none */
+	char memory_digest[129], nvram_digest[129];
+	enum driver_state was; /* the guest, if it has memory */
 	struct revert_disk *disks;
 	unsigned disk_count;
 };
 /* Every writable local disk of the domain, each of which has the snapshot once. */
-int revert_find(struct vm *vm, const char *name, struct revert_point *out, struct error *e);
+int revert_find(struct vm *vm, const struct vm_revert *opts, struct revert_point *out, struct error *e);
 void revert_point_free(struct revert_point *p); /* what it owns */
 
 /* ---- one way back ---- */
@@ -43,9 +46,18 @@ struct revert {
 	enum driver_state was;   /* before the first step */
 	bool saved;              /* there is a saved state, which does not fit any more */
 	unsigned ended, defined; /* traces; 0: none */
+	uint8_t *nvram_bytes;    /* that of the snapshot; NULL: it stays as it is */
+	size_t nvram_len;
+	char *nvram_before;         /* a file with what it was; NULL: there was none */
+	unsigned nvram, nvram_kept; /* traces: of the change; of that file */
 };
 /* Whether it can be, before anything is done (snapshot/revert_check.c). */
 int revert_check(struct revert *r, struct error *e);
+/* The memory and NVRAM of the snapshot are what was taken; and the NVRAM is put in its place (snapshot/revert_memory.c). */
+int revert_check_memory(struct revert *r, struct error *e);
+int revert_nvram(struct revert *r, struct error *e);
+/* Before it is decided nothing is taken back while the journal tells what comes then (snapshot/undo_revert.c). */
+int revert_refuse_early(const struct vm *vm, struct error *e);
 /* Before the disks are there for good: the catalog says which point they are at, and has the state before if that is kept. Two traces,
  * to be dropped with the rest; 0: none (snapshot/revert_account.c). */
 int revert_account(const struct revert *r, unsigned traces[2], struct error *e);

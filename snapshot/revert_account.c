@@ -5,6 +5,7 @@
  *
  * order: the traces; the catalog; then they are dropped in the line of the journal that decides.
  */
+#include "snapshot/memory.h"
 #include "snapshot/revert.h"
 
 #include <time.h>
@@ -28,6 +29,9 @@ static int fill(const struct revert *r, const struct vm_catalog *c, struct vm_po
 	p->xml = p->name ? mem_strdup(r->xml_before, e) : NULL;
 	if (!p->xml || (c->current && !(p->parent = mem_strdup(c->current, e))))
 		return -1;
+	if (r->nvram_before && (!(p->nvram = mem_strdup(r->nvram_before, e)) ||
+				       convert_digest(p->nvram, "sha256", NULL, p->nvram_digest, e)))
+		return -1;
 	return fill_disks(r, p, e);
 }
 
@@ -36,7 +40,9 @@ static int add_present(const struct revert *r, struct vm_catalog *c, unsigned *t
 	struct vm_point p = {.created = time(NULL), .mode = VM_COLD, .via = VM_VIA_INTERNAL, .was = r->was};
 	const struct trace t = {.kind = TRACE_POINT, .name = r->present, .date = p.created};
 
-	if (trace_put(r->vm, &t, trace, e))
+	const struct vm_point *lost = vm_catalog_find(c, r->present);
+
+	if (trace_put(r->vm, &t, trace, e) || (lost && memory_put_away(r->vm, lost, e)))
 		return -1;
 	if (catalog_remove(c, r->present, e) || fill(r, c, &p, e) || catalog_add(c, &p, e)) {
 		point_free(&p);

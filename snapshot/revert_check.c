@@ -78,8 +78,8 @@ int revert_check(struct revert *r, struct error *e)
 {
 	struct vm *vm = r->vm;
 
-	if (vm_look(vm, e) || refuse_domain(vm, e) || revert_find(vm, r->opts->name, &r->point, e) ||
-		name_present(r, e) || try_disks(r, e))
+	if (vm_look(vm, e) || refuse_domain(vm, e) || revert_find(vm, r->opts, &r->point, e) || name_present(r, e) ||
+		try_disks(r, e) || revert_check_memory(r, e))
 		return -1;
 	r->xml_before = mem_strdup(vm->domain.xml, e);
 	if (!r->xml_before)

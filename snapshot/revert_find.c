@@ -16,6 +16,8 @@ void revert_point_free(struct revert_point *p)
 	free(p->disks);
 	free(p->name);
 	free(p->xml);
+	free(p->memory);
+	free(p->nvram);
 	*p = (struct revert_point){0};
 }
 
@@ -33,8 +35,33 @@ static int find_in(struct revert_disk *out, const struct driver_disk *d, const c
 	return there > 0 ? 0 : there < 0 ? -1 : err_set(e, ERR_NOT_FOUND, "it has no snapshot '%s'", name);
 }
 
+static int copy_text(char **to, const char *from, struct error *e)
+{
+	*to = from ? mem_strdup(from, e) : NULL;
+	return from && !*to ? -1 : 0;
+}
+
+static int take_over(struct revert_point *out, const struct vm_point *p, struct error *e)
+{
+	out->created = p->created;
+	out->was = p->was;
+	memcpy(out->memory_digest, p->memory_digest, sizeof out->memory_digest);
+	memcpy(out->nvram_digest, p->nvram_digest, sizeof out->nvram_digest);
+	return copy_text(&out->xml, p->xml, e) || copy_text(&out->memory, p->memory, e) ||
+			       copy_text(&out->nvram, p->nvram, e)
+		       ? -1
+		       : 0;
+}
+
+static int refuse_other(const struct vm_point *p, struct error *e)
+{
+	return err_set(e, ERR_CHANGED, "snapshot '%s' is not the one that was taken (%s: %s)%s", p->name,
+		vm_point_state_name(p->state), p->why ? p->why : "",
+		p->disks_whole ? "; its disks are: without the memory it can be gone back to" : "");
+}
+
 /* What the catalog does not list has only its disks. */
-static int ask_catalog(struct vm *vm, struct revert_point *out, struct error *e)
+static int ask_catalog(struct vm *vm, bool without_memory, struct revert_point *out, struct error *e)
 {
 	struct vm_catalog c;
 
@@ -43,33 +70,29 @@ static int ask_catalog(struct vm *vm, struct revert_point *out, struct error *e)
 	const struct vm_point *p = vm_catalog_find(&c, out->name);
 	int failed = 0;
 
-	if (p && p->state != VM_POINT_WHOLE && p->state != VM_POINT_UNLISTED)
-		failed = err_set(e, ERR_CHANGED, "snapshot '%s' is not the one that was taken (%s: %s)", p->name,
-			vm_point_state_name(p->state), p->why ? p->why : "");
-	out->listed = p && p->state == VM_POINT_WHOLE;
-	if (!failed && out->listed) {
-		out->created = p->created;
-		out->xml = p->xml ? mem_strdup(p->xml, e) : NULL;
-		failed = p->xml && !out->xml;
-	}
+	out->listed = p && (p->state == VM_POINT_WHOLE || (without_memory && p->disks_whole));
+	if (out->listed)
+		failed = take_over(out, p, e);
+	else if (p && p->state != VM_POINT_UNLISTED)
+		failed = refuse_other(p, e);
 	vm_catalog_free(&c);
 	return failed ? -1 : 0;
 }
 
-int revert_find(struct vm *vm, const char *name, struct revert_point *out, struct error *e)
+int revert_find(struct vm *vm, const struct vm_revert *opts, struct revert_point *out, struct error *e)
 {
-	*out = (struct revert_point){.name = mem_strdup(name, e),
+	*out = (struct revert_point){.name = mem_strdup(opts->name, e),
 		.disks = mem_calloc(vm->domain.disk_count + 1, sizeof *out->disks, "disks", e)};
 	if (!out->name || !out->disks)
 		return -1;
 	for (unsigned i = 0; i < vm->domain.disk_count; i++) {
 		const struct driver_disk *d = &vm->domain.disks[i];
 
-		if (vm_disk_obstacle(d) == VM_TAKEN && find_in(&out->disks[out->disk_count++], d, name, e))
+		if (vm_disk_obstacle(d) == VM_TAKEN && find_in(&out->disks[out->disk_count++], d, opts->name, e))
 			return err_prefix(e, "disk %s", d->target);
 	}
 	if (!out->disk_count)
 		return err_set(e, ERR_NOT_FOUND, "domain '%s' has no disk with snapshots", vm->domain.name);
 	out->created = out->disks[0].date;
-	return ask_catalog(vm, out, e);
+	return ask_catalog(vm, opts->without_memory, out, e);
 }

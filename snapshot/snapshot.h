@@ -33,6 +33,7 @@ struct vm_opts {
 	unsigned wait_seconds; /* for another qsnap that has the domain; 0: ERR_BUSY at once */
 	bool read_only;        /* takes no lock, recovers nothing: for lists */
 	unsigned max_pause;    /* seconds that the guest may stand still while something is deleted; 0: 30 */
+	bool without_memory;   /* a guest that waits to go on from its memory boots instead */
 	unsigned retry_ms;     /* for how long taking back is tried again; 0: 20 s */
 	unsigned patience_ms;  /* with a block job that does not catch up with the guest; 0: 60 s */
 	struct vm_voice voice;
@@ -103,6 +104,7 @@ struct vm_take {
 	/* The images hold only what changed since this snapshot, which the disks have kept, and are overlays of images of it that the
 	 * catalog tells of: by relative backing names in files; with a sink without a name. With `keep`. NULL: all. */
 	const char *since;
+	bool memory; /* the guest's memory and NVRAM of the same instant, too: with `keep` in the state folder, else beside the images */
 	bool extract_stopped; /* cold: the guest starts after the extraction */
 	bool synchronous;     /* live: the guest's writes wait for the copy from the start */
 	unsigned max_pause;   /* seconds that the guest may stand still, but for a managed save; 0: 30 */
@@ -134,6 +136,9 @@ struct vm_taken {
 	uint64_t pause_ns; /* how long we held the guest, by our own clock */
 	struct vm_taken_disk *disks;
 	unsigned disk_count;
+	char *memory, *nvram; /* files; NULL: none */
+	uint64_t memory_bytes;
+	char memory_digest[129], nvram_digest[129]; /* SHA-256, hex */
 };
 void vm_taken_free(struct vm_taken *t); /* what it owns */
 
@@ -158,10 +163,10 @@ struct vm_point_export {   /* images that were made of it: `--to` */
 	char digest[129]; /* SHA-256 of the image, hex; "" unknown */
 };
 enum vm_point_state {
-	VM_POINT_WHOLE,    /* each disk has it, and it is the one that was taken */
-	VM_POINT_PARTLY,   /* some disks have lost it */
+	VM_POINT_WHOLE,    /* each disk has it, and it is the one that was taken; its memory is there */
+	VM_POINT_PARTLY,   /* some disks have lost it, or its memory is gone */
 	VM_POINT_MISSING,  /* no disk has it */
-	VM_POINT_FOREIGN,  /* a disk has another one of that name, or is another file */
+	VM_POINT_FOREIGN,  /* a disk has another one of that name, or is another file; or its memory is */
 	VM_POINT_UNLISTED, /* in the disks, not in the catalog: somebody else made it */
 };
 struct vm_point {
@@ -173,12 +178,16 @@ struct vm_point {
 	bool quiesced;
 	enum driver_state was; /* the guest's state at the instant */
 	char *xml;             /* the definition at the instant */
-	char *memory;          /* a file; NULL: none (reserved: nothing makes one yet) */
+	/* Files with the guest's memory, as libvirt saves it, and its NVRAM, absolute; NULL: none. */
+	char *memory, *nvram;
+	uint64_t memory_bytes;
+	char memory_digest[129], nvram_digest[129]; /* SHA-256, hex */
 	struct vm_point_disk *disks;
 	unsigned disk_count;
 	struct vm_point_export *exports;
 	unsigned export_count;
 	enum vm_point_state state; /* as found when the catalog was compared with the disks */
+	bool disks_whole;          /* the disks have it, whatever became of its memory */
 	char *why;                 /* in words, when it is not whole; NULL */
 };
 struct vm_catalog {
@@ -228,8 +237,10 @@ int vm_prune_plan(const struct vm_catalog *c, const struct vm_keep *keep, unsign
 
 enum vm_after { VM_AS_BEFORE, VM_STARTED, VM_STARTED_PAUSED };
 struct vm_revert {
-	const char *name;    /* every writable local disk has it */
-	enum vm_after after; /* what the guest is to do then; AS_BEFORE: what it did, or nothing if it was saved */
+	const char *name; /* every writable local disk has it */
+	/* What the guest is to do then. AS_BEFORE: with memory what it did at the snapshot; else what it does now, or nothing if it is saved. */
+	enum vm_after after;
+	bool without_memory; /* it boots from the disks, though the snapshot has its memory */
 	bool first;          /* the disks' present is kept as a snapshot; else it is given up, once all went well */
 	const char *present; /* its name; NULL: the UTC time */
 	const char
@@ -241,6 +252,7 @@ struct vm_reverted {
 	unsigned disk_count;
 	bool ended;   /* a guest that ran was ended for it */
 	bool defined; /* the definition was changed, too */
+	bool memory;  /* the guest goes on from the memory of then */
 };
 void vm_reverted_free(struct vm_reverted *r); /* what it owns */
 /* All disks of the domain go back to the snapshot, or none. A guest that runs is ended, as by pulling the plug; after a failure it is

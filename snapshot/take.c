@@ -3,7 +3,7 @@
  * A snapshot from its beginning to its end: look, choose, freeze the state, extract, and take back what was left for the
  * time being. Whatever fails on the way, the end is the same.
  */
-#include "snapshot/internal.h"
+#include "snapshot/memory.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -29,6 +29,8 @@ void vm_taken_free(struct vm_taken *t)
 	free(t->disks);
 	free(t->name);
 	free(t->since);
+	free(t->memory);
+	free(t->nvram);
 	*t = (struct vm_taken){0};
 }
 
@@ -123,7 +125,8 @@ static int begin(struct take *t, struct error *e)
 	t->out->name = take_name(o->name, e);
 	if (!t->out->name || take_point_look(t, e))
 		return -1;
-	if (look_at_disks(t, e) || take_targets(t, e) || take_choose(t, e) || take_since(t, e))
+	if (look_at_disks(t, e) || take_targets(t, e) || take_choose(t, e) || take_since(t, e) ||
+		take_memory_begin(t, e))
 		return -1;
 	return take_space(t, e) || take_folder(t, e) || take_since_names(t, e) ? -1 : 0;
 }
@@ -154,15 +157,17 @@ static int start_at_last(struct take *t, struct error *e)
 /* What the user gets is not ours to take back any more: all of it in one step. */
 static int keep_results(struct take *t, struct error *e)
 {
-	AUTO_FREE unsigned *ids = mem_calloc(2 * (size_t)t->part_count + 2, sizeof *ids, "results", e);
+	const unsigned others[] = {
+		t->point, t->manifest, t->memory.trace, t->nvram.trace, t->memory_beside.trace, t->nvram_beside.trace};
+	enum { OTHERS = sizeof others / sizeof *others };
+	AUTO_FREE unsigned *ids = mem_calloc(2 * (size_t)t->part_count + OTHERS, sizeof *ids, "results", e);
 	unsigned count = 0;
 
 	if (!ids)
 		return -1;
-	if (t->point)
-		ids[count++] = t->point;
-	if (t->manifest)
-		ids[count++] = t->manifest;
+	for (unsigned i = 0; i < OTHERS; i++)
+		if (others[i])
+			ids[count++] = others[i];
 	for (unsigned i = 0; i < t->part_count; i++) {
 		const struct part *p = &t->parts[i];
 
@@ -201,7 +206,8 @@ int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, str
 	mine.max_pause = vm_max_pause(vm);
 	*out = (struct vm_taken){0};
 	int failed = begin(&t, e) || freeze_state(&t, e) || take_extract(&t, e) || start_at_last(&t, e) ||
-		     take_digests(&t, e) || take_manifest(&t, e) || take_point(&t, e) || keep_results(&t, e);
+		     take_memory_end(&t, e) || take_digests(&t, e) || take_manifest(&t, e) || take_point(&t, e) ||
+		     keep_results(&t, e);
 
 	take_let_go(&t);
 	if (trace_take_back(vm, failed ? &later : e)) {
@@ -220,6 +226,7 @@ int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, str
 		free(t.parts[i].backing);
 	}
 	free(t.parts);
+	take_memory_free(&t);
 	driver_domain_free(&t.domain);
 	if (failed)
 		vm_taken_free(out);

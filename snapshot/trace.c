@@ -23,6 +23,7 @@ static int (*const undo[TRACE_KINDS])(struct vm *vm, const struct trace *t, stru
 	[TRACE_ENDED] = undo_ended,
 	[TRACE_REVERTED] = undo_reverted,
 	[TRACE_DEFINED] = undo_defined,
+	[TRACE_NVRAM] = undo_nvram,
 	[TRACE_START] = undo_start,
 	[TRACE_UNSAVED] = undo_unsaved,
 };
@@ -30,7 +31,7 @@ static int (*const undo[TRACE_KINDS])(struct vm *vm, const struct trace *t, stru
 /* The domain is gone, and its state, its jobs and its records with it: what is left are files. */
 static int undo_undefined(struct vm *vm, const struct trace *t, struct error *e)
 {
-	if (t->kind == TRACE_FILE || t->kind == TRACE_POINT || t->kind == TRACE_CURRENT)
+	if (t->kind == TRACE_FILE || t->kind == TRACE_POINT || t->kind == TRACE_CURRENT || t->kind == TRACE_NVRAM)
 		return undo[t->kind](vm, t, e);
 	if ((t->kind != TRACE_INTERNAL && t->kind != TRACE_REVERTED && t->kind != TRACE_OVERLAY) ||
 		(access(t->path, F_OK) && errno == ENOENT))

@@ -102,11 +102,25 @@ int remove_file(const struct vm *vm, const char *path, struct error *e)
 	return unlink(path) && errno != ENOENT ? err_sys(e, errno, "%s", path) : 0;
 }
 
+/* What the NVRAM has to go back to. */
+static int refuse_needed_file(const struct vm *vm, const char *path, struct error *e)
+{
+	unsigned count;
+	const struct trace *all = journal_traces(vm->journal, &count);
+
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].kind == TRACE_NVRAM && all[i].name && strcmp(all[i].name, path) == 0)
+			return err_set(e, ERR_BUSY, "%s is the NVRAM of before, and still needed", path);
+	return 0;
+}
+
 /* Which file it is was written down before it had its name. */
 int undo_file(struct vm *vm, const struct trace *t, struct error *e)
 {
 	struct stat st;
 
+	if (refuse_needed_file(vm, t->path, e))
+		return -1;
 	if (lstat(t->path, &st))
 		return errno == ENOENT || errno == ENOTDIR ? 0 : err_sys(e, errno, "%s", t->path);
 	if (st.st_dev == t->dev && st.st_ino == t->ino)

@@ -2,19 +2,20 @@
  *
  * Taking back a way back to a snapshot that was not gone to its end: every disk, then the definition of before, then the guest runs
  * again. And what comes after one that was: the saved state goes, the guest starts. Which of the two it is the journal says:
- * while it has a disk that goes back, or a changed definition, nothing is decided.
+ * while it has a disk that goes back, or a changed definition or NVRAM, nothing is decided.
  */
-#include "snapshot/internal.h"
+#include "snapshot/revert.h"
 
 static bool undecided(const struct vm *vm)
 {
-	return trace_is_there(vm, TRACE_REVERTED) || trace_is_there(vm, TRACE_DEFINED);
+	return trace_is_there(vm, TRACE_REVERTED) || trace_is_there(vm, TRACE_DEFINED) ||
+	       trace_is_there(vm, TRACE_NVRAM);
 }
 
 /* ---- before it is decided ---- */
 
 /* With the last disk gone back, START and UNSAVED would mean what they must not. */
-static int refuse_early(const struct vm *vm, struct error *e)
+int revert_refuse_early(const struct vm *vm, struct error *e)
 {
 	if (!trace_is_there(vm, TRACE_START) && !trace_is_there(vm, TRACE_UNSAVED))
 		return 0;
@@ -22,16 +23,17 @@ static int refuse_early(const struct vm *vm, struct error *e)
 		vm->domain.name);
 }
 
-/* order: the locks of our own engine are released before; the guest takes them when it starts. */
-static int start(struct vm *vm, bool paused, struct error *e)
+/* `memory` NULL: it boots. order: the locks of our own engine are released before; the guest takes them when it starts. */
+static int start(struct vm *vm, bool paused, const char *memory, struct error *e)
 {
 	vm_let_go(vm);
 	if (guest_settle(vm, e))
 		return -1;
 	if (vm_active(vm))
 		return 0;
-	vm_step(vm, "start", NULL);
-	return vm->driver->ops->start(vm->driver, vm->domain.uuid, paused, e);
+	vm_step(vm, memory ? "restore" : "start", NULL);
+	return memory ? vm->driver->ops->restore(vm->driver, vm->domain.uuid, memory, paused, e)
+		      : vm->driver->ops->start(vm->driver, vm->domain.uuid, paused, e);
 }
 
 int undo_ended(struct vm *vm, const struct trace *t, struct error *e)
@@ -43,7 +45,7 @@ int undo_ended(struct vm *vm, const struct trace *t, struct error *e)
 	if (vm_active(vm))
 		return 0;
 	vm_note(vm, "the guest was ended: it is started again, and boots as after a power failure");
-	return start(vm, journal_was(vm->journal) == DRIVER_PAUSED, e);
+	return start(vm, journal_was(vm->journal) == DRIVER_PAUSED, NULL, e);
 }
 
 /* Somebody started the guest, or wrote in another way, between a crash and now: which state is wanted is not ours to say. */
@@ -65,7 +67,7 @@ int undo_reverted(struct vm *vm, const struct trace *t, struct error *e)
 	AUTO_FREE char *id = NULL;
 	int64_t date;
 
-	if (refuse_early(vm, e) || refuse_other_file(t->path, t, e))
+	if (revert_refuse_early(vm, e) || refuse_other_file(t->path, t, e))
 		return -1;
 	int there = disk_snapshot_find(t->path, t->name, &id, &date, e);
 
@@ -88,7 +90,7 @@ int undo_reverted(struct vm *vm, const struct trace *t, struct error *e)
 
 int undo_defined(struct vm *vm, const struct trace *t, struct error *e)
 {
-	if (refuse_early(vm, e))
+	if (revert_refuse_early(vm, e))
 		return -1;
 	if (strcmp(vm->domain.xml, t->name) == 0)
 		return 0;
@@ -125,7 +127,14 @@ int undo_start(struct vm *vm, const struct trace *t, struct error *e)
 			vm->domain.name);
 	if (!vm_active(vm) && trace_undo_kind(vm, TRACE_INTERNAL, &later))
 		vm_note(vm, "%s", later.msg);
-	if (start(vm, strcmp(t->name, "paused") == 0, e))
+	const char *memory = vm->opts.without_memory ? NULL : t->path;
+
+	if (!start(vm, strcmp(t->name, "paused") == 0, memory, e))
+		return 0;
+	if (!memory)
 		return err_prefix(e, "the disks are back, and starting domain '%s' failed", vm->domain.name);
-	return 0;
+	return err_prefix(e,
+		"the disks are back, and domain '%s' did not go on from its memory (recover tries that again, or, "
+		"--without-memory, boots it)",
+		vm->domain.name);
 }

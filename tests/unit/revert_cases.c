@@ -7,30 +7,58 @@
 #include <check.h>
 
 const struct revert_case revert_cases[REVERT_CASES] = {
-	{{.name = "running", .before = BEFORE_RUNNING}, VM_AS_BEFORE, false, true},
-	{{.name = "running, the present kept", .before = BEFORE_RUNNING}, VM_STARTED_PAUSED, true, false},
-	{{.name = "paused", .before = BEFORE_PAUSED}, VM_AS_BEFORE, false, false},
-	{{.name = "shut off", .before = BEFORE_SHUT_OFF}, VM_AS_BEFORE, false, true},
-	{{.name = "shut off, started", .before = BEFORE_SHUT_OFF}, VM_STARTED, true, true},
-	{{.name = "saved", .before = BEFORE_SAVED}, VM_AS_BEFORE, false, false},
-	{{.name = "saved, started", .before = BEFORE_SAVED}, VM_STARTED, false, true},
+	{{.name = "running", .before = BEFORE_RUNNING}, VM_AS_BEFORE, false, true, false, false},
+	{{.name = "running, the present kept", .before = BEFORE_RUNNING}, VM_STARTED_PAUSED, true, false, false, false},
+	{{.name = "paused", .before = BEFORE_PAUSED}, VM_AS_BEFORE, false, false, false, false},
+	{{.name = "shut off", .before = BEFORE_SHUT_OFF}, VM_AS_BEFORE, false, true, false, false},
+	{{.name = "shut off, started", .before = BEFORE_SHUT_OFF}, VM_STARTED, true, true, false, false},
+	{{.name = "saved", .before = BEFORE_SAVED}, VM_AS_BEFORE, false, false, false, false},
+	{{.name = "saved, started", .before = BEFORE_SAVED}, VM_STARTED, false, true, false, false},
+	{{.name = "running, with memory", .before = BEFORE_RUNNING}, VM_AS_BEFORE, false, true, true, false},
+	{{.name = "shut off, with memory", .before = BEFORE_SHUT_OFF}, VM_AS_BEFORE, true, false, true, false},
+	{{.name = "saved, with memory", .before = BEFORE_SAVED}, VM_STARTED_PAUSED, false, false, true, false},
+	{{.name = "without its memory", .before = BEFORE_RUNNING}, VM_AS_BEFORE, true, true, true, true},
 };
+
+/* By a command of its own, of a guest that runs. */
+static void take_with_memory(struct world *w)
+{
+	struct vm_take t;
+	struct error e;
+	unsigned left;
+
+	vm_take_defaults(&t);
+	t.name = "s";
+	t.mode = VM_INSTANT;
+	t.keep = t.memory = true;
+	t.threads = 0;
+	w->device = w->device_attached = w->saved = false;
+	world_write_nvram(w, 1);
+	if (vm_run(w, &t, &left, &e))
+		ck_abort_msg("%s", e.msg);
+	world_write_nvram(w, 2);
+	w->steps = 0;
+}
 
 void revert_case_set(struct world *w, const struct revert_case *c)
 {
 	struct error e;
 
 	vm_case_set(w, &c->at);
-	enum driver_state state = w->state;
+	const enum driver_state state = w->state;
+	const bool saved = w->saved;
 
 	w->state = DRIVER_RUNNING;
 	world_instant(w);
-	for (unsigned i = 0; i < w->disk_count; i++)
+	if (c->memory)
+		take_with_memory(w);
+	for (unsigned i = 0; !c->memory && i < w->disk_count; i++)
 		if (world_snapshot(w->disks[i].in_use.images[0].path, "s", true, &e))
 			ck_abort_msg("%s", e.msg);
 	world_tick(w);
 	world_tick(w);
 	w->state = state;
+	w->saved = saved;
 }
 
 int revert_run(struct world *w, const struct vm_revert *opts, unsigned *left, struct error *e)
@@ -62,6 +90,7 @@ int revert_case_run(struct world *w, const struct revert_case *c, unsigned *left
 	const struct vm_revert opts = {.name = "s",
 		.after = c->after,
 		.first = c->first,
+		.without_memory = c->without,
 		.present = "kept",
 		.xml = c->define ? REVERT_XML : NULL};
 

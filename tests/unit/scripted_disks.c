@@ -62,6 +62,8 @@ int scripted_look(struct driver *d, const char *domain, struct driver_domain *ou
 		.snapshots = w->external_records,
 		.job = w->foreign_job ? strdup("migration") : NULL,
 		.xml = strdup(w->xml),
+		.nvram = w->nvram ? strdup(WORLD_NVRAM) : NULL,
+		.memory_bytes = WORLD_BYTES,
 		.disks = calloc(w->disk_count, sizeof *out->disks),
 		.disk_count = w->disk_count,
 		.host_devices = calloc(1, sizeof *out->host_devices)};
@@ -79,8 +81,8 @@ int scripted_internal_create(struct driver *d, const char *uuid, const char *con
 {
 	(void)uuid;
 	BEGIN("internal_create");
-	if (!world_active(S->w))
-		return refused(S, "the machine is off", e);
+	if (!world_active(S->w) || S->w->closed_disks)
+		return refused(S, "the machine is off, or its disks are closed", e);
 	world_instant(S->w);
 	for (unsigned i = 0; i < count; i++)
 		if (world_has_snapshot(scripted_disk(S, targets[i])->in_use.images[0].path, name))
@@ -96,8 +98,8 @@ int scripted_internal_delete(struct driver *d, const char *uuid, const char *tar
 {
 	(void)uuid, (void)id;
 	BEGIN("internal_delete");
-	if (!world_active(S->w))
-		return refused(S, "the machine is off", e);
+	if (!world_active(S->w) || S->w->closed_disks)
+		return refused(S, "the machine is off, or its disks are closed", e);
 	if (world_snapshot(scripted_disk(S, target)->in_use.images[0].path, name, false, e))
 		return -1;
 	return scripted_end(S, e);
@@ -117,16 +119,19 @@ static void pop(struct world_chain *c)
 }
 
 int scripted_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
-	struct error *e)
+	const char *memory, struct error *e)
 {
 	(void)uuid;
 	BEGIN("overlay");
-	if (!world_active(S->w))
-		return refused(S, "the machine is off", e);
+	if (!world_active(S->w) || S->w->closed_disks)
+		return refused(S, "the machine is off, or its disks are closed", e);
 	for (unsigned i = 0; i < count; i++)
 		if (world_overlay(files[i].path, &scripted_disk(S, files[i].target)->in_use.images[0], e))
 			return -1;
 	world_instant(S->w);
+	if (memory && !S->w->no_memory)
+		world_write_memory(S->w, memory);
+	S->w->closed_disks = memory && S->w->state == DRIVER_PAUSED;
 	for (unsigned i = 0; i < count; i++) {
 		struct world_disk *disk = scripted_disk(S, files[i].target);
 		struct world_image image = {.format = files[i].format};
@@ -143,7 +148,7 @@ int scripted_overlay(struct driver *d, const char *uuid, const struct driver_new
 
 static int begin_job(struct scripted *s, struct world_disk *disk, enum driver_job_kind kind, struct error *e)
 {
-	if (!world_active(s->w) || disk->job != DRIVER_NO_JOB)
+	if (!world_active(s->w) || s->w->closed_disks || disk->job != DRIVER_NO_JOB)
 		return refused(s, "the machine is off, or the disk busy", e);
 	disk->job = kind;
 	disk->polls = s->w->ready_polls;

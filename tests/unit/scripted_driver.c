@@ -135,7 +135,7 @@ static int do_resume(struct driver *d, const char *uuid, struct error *e)
 	if (S->w->state != DRIVER_PAUSED)
 		return wrong_state(S, e);
 	S->w->state = DRIVER_RUNNING;
-	S->w->paused_by_user = false;
+	S->w->paused_by_user = S->w->closed_disks = false;
 	return scripted_end(S, e);
 }
 
@@ -152,9 +152,22 @@ static int do_save(struct driver *d, const char *uuid, struct error *e)
 	w->state = DRIVER_SHUT_OFF;
 	w->paused_by_user = false;
 	world_instant(w);
+	world_write_memory(w, WORLD_SAVED);
 	for (unsigned i = 0; i < w->disk_count; i++)
 		w->disks[i].in_use = w->disks[i].defined;
 	return scripted_end(S, e);
+}
+
+static int do_saved_path(struct driver *d, const char *uuid, char **path, struct error *e)
+{
+	char folder[WORLD_PATH];
+
+	(void)uuid;
+	BEGIN("saved_path");
+	if (!S->w->saved || !getcwd(folder, sizeof folder))
+		return wrong_state(S, e);
+	*path = mem_printf(e, "%s/%s", folder, WORLD_SAVED);
+	return *path ? 0 : -1;
 }
 
 static int do_forget_save(struct driver *d, const char *uuid, bool active, struct error *e)
@@ -164,6 +177,7 @@ static int do_forget_save(struct driver *d, const char *uuid, bool active, struc
 	if (world_active(S->w) != active)
 		return wrong_state(S, e);
 	S->w->saved = false;
+	unlink(WORLD_SAVED);
 	return scripted_end(S, e);
 }
 
@@ -201,8 +215,30 @@ static int do_start(struct driver *d, const char *uuid, bool paused, struct erro
 		w->state = DRIVER_SHUT_OFF;
 		return -1;
 	}
-	w->saved = false;
+	if (w->saved)
+		unlink(WORLD_SAVED);
+	w->saved = w->restored = false;
 	w->paused_by_user = w->state == DRIVER_PAUSED;
+	return scripted_end(S, e);
+}
+
+static int do_restore(struct driver *d, const char *uuid, const char *path, bool paused, struct error *e)
+{
+	struct world *w = S->w;
+
+	(void)uuid;
+	BEGIN("restore");
+	if (w->state != DRIVER_SHUT_OFF || w->saved || w->bad_memory)
+		return wrong_state(S, e);
+	world_settle(w, "restored");
+	ck_assert_msg(world_memory_fits(w, path), "the memory of a guest does not fit its disks");
+	w->state = paused ? DRIVER_PAUSED : DRIVER_RUNNING;
+	if (scripted_relock(S, e)) {
+		w->state = DRIVER_SHUT_OFF;
+		return -1;
+	}
+	w->restored = true;
+	w->paused_by_user = paused;
 	return scripted_end(S, e);
 }
 
@@ -260,9 +296,11 @@ static const struct driver_ops ops = {
 	.suspend = do_suspend,
 	.resume = do_resume,
 	.save = do_save,
+	.saved_path = do_saved_path,
 	.forget_save = do_forget_save,
 	.destroy = do_destroy,
 	.start = do_start,
+	.restore = do_restore,
 	.device = do_device,
 	.freeze = do_freeze,
 	.thaw = do_thaw,

@@ -90,8 +90,16 @@ static bool of_machine(const char *name)
 	       !strcmp(name, "vdc.qcow2") || name[0] == '.';
 }
 
-static void judge_files(bool kept, const char *what)
+static bool ends_in(const char *name, const char *ending)
 {
+	size_t len = strlen(name), least = strlen(ending);
+
+	return len > least && !strcmp(name + len - least, ending);
+}
+
+static void judge_files(const struct world *w, bool kept, const char *what)
+{
+	unsigned memories = 0, nvrams = 0;
 	DIR *dir = opendir(".");
 	struct dirent *entry;
 
@@ -100,12 +108,40 @@ static void judge_files(bool kept, const char *what)
 		ck_assert_msg(of_machine(entry->d_name), "%s: %s is left", what, entry->d_name);
 	closedir(dir);
 	dir = opendir("state");
-	while (dir && (entry = readdir(dir)))
+	while (dir && (entry = readdir(dir))) {
+		memories += ends_in(entry->d_name, ".memory");
+		nvrams += ends_in(entry->d_name, ".nvram");
 		ck_assert_msg(of_machine(entry->d_name) || !strcmp(entry->d_name, WORLD_UUID ".lock") ||
+				      ends_in(entry->d_name, ".memory") || ends_in(entry->d_name, ".nvram") ||
 				      (kept && !strcmp(entry->d_name, WORLD_UUID ".snapshots")),
 			"%s: state/%s is left", what, entry->d_name);
+	}
 	if (dir)
 		closedir(dir);
+	ck_assert_msg(memories == w->kept_memory && nvrams == w->kept_nvram, "%s: %u files with memory, %u with NVRAM",
+		what, memories, nvrams);
+}
+
+static void judge_nvram(const char *path, unsigned value, const char *what)
+{
+	unsigned found = 0;
+	FILE *f = fopen(path, "r");
+
+	if (f && fscanf(f, "%u", &found) != 1)
+		found = 0;
+	if (f)
+		fclose(f);
+	ck_assert_msg(found == value, "%s: %s has %u, not %u", what, path, found, value);
+}
+
+void world_judge_memory(const struct world *w, const char *memory, const char *nvram, const char *what)
+{
+	struct world then = *w;
+
+	for (unsigned i = 0; i < then.disk_count; i++)
+		memcpy(then.disks[i].content, then.disks[i].instant, WORLD_BYTES);
+	ck_assert_msg(world_memory_fits(&then, memory), "%s: %s is not the memory of the instant", what, memory);
+	judge_nvram(nvram, w->nvram_instant, what);
 }
 
 void world_judge(const struct world *w, const struct world *before, const char *what)
@@ -119,7 +155,8 @@ void world_judge(const struct world *w, const struct world *before, const char *
 	ck_assert_msg(w->kept || w->record_count == before->record_count, "%s: %u records", what, w->record_count);
 	for (unsigned i = 0; i < w->disk_count; i++)
 		judge_disk(w, &w->disks[i], &before->disks[i], what);
-	judge_files(w->kept || w->more, what);
+	judge_files(w, w->kept || w->more, what);
+	judge_nvram(WORLD_NVRAM, w->nvram, what);
 }
 
 void world_judge_output(const struct world *w, bool whole, const char *what)
@@ -132,9 +169,11 @@ void world_judge_output(const struct world *w, bool whole, const char *what)
 		names += entry->d_name[0] != '.';
 	if (dir)
 		closedir(dir);
-	ck_assert_msg(names == (whole ? w->disk_count + 1 : 0), "%s: %u files in out", what, names);
+	ck_assert_msg(names == (whole ? w->disk_count + 1 + 2 * w->memory_out : 0), "%s: %u files in out", what, names);
 	if (!whole)
 		return;
+	if (w->memory_out)
+		world_judge_memory(w, "out/memory.save", "out/nvram", what);
 	ck_assert_msg(access("out/manifest.json", F_OK) == 0, "%s: no manifest", what);
 	for (unsigned i = 0; i < w->disk_count; i++) {
 		char path[64];

@@ -100,9 +100,44 @@ void world_tick(struct world *w)
 		write_record(w);
 }
 
+void world_write_memory(const struct world *w, const char *path)
+{
+	FILE *f = fopen(path, "w");
+
+	ck_assert_ptr_nonnull(f);
+	for (unsigned i = 0; i < w->disk_count; i++)
+		ck_assert_uint_eq(fwrite(w->disks[i].content, 1, WORLD_BYTES, f), WORLD_BYTES);
+	ck_assert_int_eq(fclose(f), 0);
+}
+
+bool world_memory_fits(const struct world *w, const char *path)
+{
+	uint8_t bytes[WORLD_BYTES];
+	FILE *f = fopen(path, "r");
+	bool fits = f;
+
+	for (unsigned i = 0; fits && i < w->disk_count; i++)
+		fits = fread(bytes, 1, WORLD_BYTES, f) == WORLD_BYTES &&
+		       memcmp(bytes, w->disks[i].content, WORLD_BYTES) == 0;
+	if (f)
+		fclose(f);
+	return fits;
+}
+
+void world_write_nvram(struct world *w, unsigned value)
+{
+	FILE *f = fopen(WORLD_NVRAM, "w");
+
+	ck_assert_ptr_nonnull(f);
+	fprintf(f, "%u", value);
+	ck_assert_int_eq(fclose(f), 0);
+	w->nvram = value;
+}
+
 void world_instant(struct world *w)
 {
 	w->instant_was = true;
+	w->nvram_instant = w->nvram;
 	for (unsigned i = 0; i < w->disk_count; i++)
 		memcpy(w->disks[i].instant, w->disks[i].content, WORLD_BYTES);
 }
@@ -112,7 +147,7 @@ void world_crash(struct world *w)
 	if (!world_active(w))
 		return;
 	w->state = DRIVER_SHUT_OFF;
-	w->frozen = w->paused_by_user = false;
+	w->frozen = w->paused_by_user = w->closed_disks = false;
 	w->device_attached = w->device;
 	if (!w->instant_was)
 		world_instant(w);
@@ -142,6 +177,7 @@ void world_settle(struct world *w, const char *what)
 	if (here == disks)
 		return;
 	w->back = true;
+	w->nvram = w->nvram_instant;
 	for (unsigned i = 0; i < w->disk_count; i++)
 		memcpy(w->disks[i].content, w->disks[i].instant, WORLD_BYTES);
 }
@@ -188,6 +224,8 @@ static void add_disk(struct world *w, const char *target, enum driver_format for
 void world_reset(struct world *w, bool raw_second)
 {
 	memset(w, 0, sizeof *w);
+	unlink(WORLD_SAVED);
+	unlink(WORLD_NVRAM);
 	w->state = DRIVER_RUNNING;
 	snprintf(w->xml, sizeof w->xml, "<domain/>");
 	w->agent = w->device = w->device_attached = true;

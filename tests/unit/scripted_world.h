@@ -9,6 +9,8 @@
 #include "snapshot/snapshot.h"
 
 enum { WORLD_DISKS = 3, WORLD_CHAIN = 4, WORLD_PATH = 256, WORLD_BYTES = 64 << 10, WORLD_RECORDS = 4 };
+#define WORLD_SAVED ".machine.save" /* what a managed save writes */
+#define WORLD_NVRAM ".nvram"
 #define WORLD_UUID "0e9d2a8e-3a52-4b0a-9f3a-5d1f6a7b8c9d"
 
 struct world_image {
@@ -46,9 +48,12 @@ enum world_event {
 struct world {
 	enum driver_state state;
 	bool saved, saved_paused, frozen, agent, paused_by_user, transient, foreign_job, external_records;
-	bool undefined;               /* the hypervisor does not have it any more */
-	bool device, device_attached; /* one of the host, passed through */
-	char xml[64];                 /* the definition */
+	unsigned nvram, nvram_instant; /* what its NVRAM has, and had at the instant; 0: it has none */
+	bool closed_disks;             /* its memory was written, and it has not run since */
+	bool restored;                 /* it went on from a file with its memory */
+	bool undefined;                /* the hypervisor does not have it any more */
+	bool device, device_attached;  /* one of the host, passed through */
+	char xml[64];                  /* the definition */
 	char records[WORLD_RECORDS][64];
 	unsigned record_count;
 	struct world_disk disks[WORLD_DISKS];
@@ -61,6 +66,8 @@ struct world {
 	bool late_definition; /* what an overlay or a pivot changes is in the definition only with the next step */
 	bool no_freeze;       /* the agent says no */
 	bool ended_well;      /* if it is off */
+	bool no_memory;       /* it is written elsewhere than to the file that was told */
+	bool bad_memory;      /* it cannot go on from a file */
 	bool copies_break;    /* the last writes of a copy fail when it is ended */
 	bool network_below;   /* backing files are told to be on the network */
 	unsigned ready_polls; /* of each job; of a copy with synchronous writes none */
@@ -74,6 +81,8 @@ struct world {
 	bool instant_was, back; /* back: the disks went back to it */
 	const char *kept; /* for judging: a snapshot that each disk is to have, with the instant's bytes; NULL: none */
 	unsigned more;    /* for judging: snapshots besides it */
+	unsigned kept_memory, kept_nvram; /* for judging: files that are kept */
+	bool memory_out;                  /* they are in out/, too, if anything is */
 };
 
 /* In a new scratch folder; `raw_second`: vdb is raw, else qcow2. vda is a qcow2 overlay on a qcow2 base. */
@@ -90,6 +99,11 @@ void world_settle(struct world *w, const char *what);
 /* Power failure of the guest alone. */
 void world_crash(struct world *w);
 bool world_active(const struct world *w);
+/* What a guest has in memory: what it wrote to its disks. */
+void world_write_memory(const struct world *w, const char *path);
+/* Whether a guest with that memory finds what it has written. */
+bool world_memory_fits(const struct world *w, const char *path);
+void world_write_nvram(struct world *w, unsigned value);
 
 /* Our own engine as the hypervisor's. */
 int world_snapshot(const char *path, const char *name, bool make, struct error *e);
@@ -104,6 +118,8 @@ int world_commit(const char *overlay, struct error *e);
 void world_read(const char *path, enum driver_format format, const char *snapshot, uint8_t bytes[WORLD_BYTES]);
 /* State, definition and files are as in `before`; each disk shows what the guest wrote, without damage; `what` is told else. */
 void world_judge(const struct world *w, const struct world *before, const char *what);
+/* These files are of the instant; `nvram` NULL: it has none. */
+void world_judge_memory(const struct world *w, const char *memory, const char *nvram, const char *what);
 /* out/ holds an image of each disk that shows the instant, or nothing. */
 void world_judge_output(const struct world *w, bool whole, const char *what);
 

@@ -46,18 +46,6 @@ static int take(const char *name, enum vm_mode mode)
 	return vm_run(w, &t, &left, &e);
 }
 
-/* A command that opens, does this, closes. */
-static int with_vm(int (*deed)(struct vm *vm, void *arg), void *arg)
-{
-	struct vm_opts o = {.driver = scripted_driver_new(w), .domain = "machine", .state_dir = "state", .retry_ms = 1};
-	struct vm *vm = NULL;
-	int failed = vm_open(&vm, &o, &e) ? -1 : deed(vm, arg);
-
-	vm_close(vm);
-	driver_close(o.driver);
-	return failed;
-}
-
 static int points_deed(struct vm *vm, void *arg)
 {
 	return vm_points(vm, arg, &e);
@@ -65,7 +53,7 @@ static int points_deed(struct vm *vm, void *arg)
 
 static int points(struct vm_catalog *c)
 {
-	return with_vm(points_deed, c);
+	return vm_with(w, false, points_deed, c, &e);
 }
 
 static int delete_deed(struct vm *vm, void *arg)
@@ -75,7 +63,7 @@ static int delete_deed(struct vm *vm, void *arg)
 
 static int delete (const char *name)
 {
-	return with_vm(delete_deed, (void *)name);
+	return vm_with(w, false, delete_deed, (void *)name, &e);
 }
 
 /* "a b<a c<b*": each point with its parent, the current one with a star. */
@@ -129,7 +117,8 @@ static int go_back_deed(struct vm *vm, void *arg)
 
 static int go_back(const char *name, const char *present)
 {
-	return with_vm(go_back_deed, &(struct vm_revert){.name = name, .first = present != NULL, .present = present});
+	return vm_with(w, false, go_back_deed,
+		&(struct vm_revert){.name = name, .first = present != NULL, .present = present}, &e);
 }
 
 /* The disks are at the point that they went back to: what is taken then is below it. The state before is one below where it came from. */

@@ -40,7 +40,9 @@ static int run(const struct revert_case *c, unsigned *left)
 /* How the machine is to be, when its disks are back. */
 static void expect_back(const struct revert_case *c)
 {
-	if (c->after != VM_AS_BEFORE)
+	if (c->memory && !c->without)
+		before.state = c->after == VM_STARTED_PAUSED ? DRIVER_PAUSED : DRIVER_RUNNING;
+	else if (c->after != VM_AS_BEFORE)
 		before.state = c->after == VM_STARTED ? DRIVER_RUNNING : DRIVER_PAUSED;
 	before.paused_by_user = before.state == DRIVER_PAUSED;
 	before.saved = false;
@@ -56,8 +58,13 @@ static void judge(const struct revert_case *c, bool done, const char *what)
 	ck_assert_msg(w->back || !done, "%s: done, and nothing was", what);
 	if (w->back)
 		expect_back(c);
+	if (w->back && world_active(w))
+		ck_assert_msg(w->restored == (c->memory && !c->without), "%s: %s", what,
+			w->restored ? "restored" : "booted");
 	w->kept = "s";
 	w->more = w->back && c->first;
+	w->kept_memory = c->memory;
+	w->kept_nvram = c->memory + (c->memory && w->more);
 	world_judge(w, &before, what);
 }
 
@@ -70,7 +77,7 @@ START_TEST(test_ends_well)
 	if (run(c, &left))
 		ck_abort_msg("%s: %s", c->at.name, e.msg);
 	ck_assert_uint_eq(left, 0);
-	ck_assert_uint_eq(w->record_count, c->first);
+	ck_assert_uint_eq(w->record_count, before.record_count + c->first);
 	judge(c, true, c->at.name);
 }
 END_TEST
@@ -116,6 +123,7 @@ static bool one_fault(const struct revert_case *c, int event, unsigned k)
 		struct revert_case off = *c;
 
 		off.after = VM_AS_BEFORE;
+		off.without = true;
 		allow_off();
 		judge(&off, !failed, what);
 	} else {

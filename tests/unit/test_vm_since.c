@@ -33,11 +33,11 @@ static void leave(void)
 
 /* Ways to take one that is kept. */
 static const struct vm_case ways[] = {
-	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false, false},
-	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false, false},
-	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, true, false},
-	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, true, false, false, false},
-	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false},
+	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false, false, false},
+	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false, false, false},
+	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, true, false, false},
+	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, false},
+	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, false},
 };
 enum { WAYS = sizeof ways / sizeof *ways };
 

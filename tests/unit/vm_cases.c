@@ -15,27 +15,34 @@
 #include <unistd.h>
 
 const struct vm_case vm_cases[] = {
-	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, true, false, false},
-	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, false, true, false},
-	{"cold, a raw disk", BEFORE_RUNNING, true, VM_COLD, VM_VIA_ANY, false, true, false, false},
-	{"cold, kept", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false, false},
-	{"cold, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_ANY, false, false, false, false},
-	{"cold, overlay", BEFORE_RUNNING, true, VM_COLD, VM_VIA_OVERLAY, false, true, false, false},
-	{"cold, overlay, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_OVERLAY, false, false, false, false},
-	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, false, false, false, false},
-	{"shut off, a raw disk", BEFORE_SHUT_OFF, true, VM_AUTO, VM_VIA_ANY, false, false, false, false},
-	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false},
-	{"live", BEFORE_RUNNING, false, VM_LIVE, VM_VIA_ANY, false, true, false, false},
-	{"live, a raw disk", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false, false},
-	{"live, a device", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false, true},
-	{"live, paused", BEFORE_PAUSED, true, VM_LIVE, VM_VIA_ANY, false, false, false, false},
-	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, false, true, false, false},
-	{"internal, kept", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false, false},
-	{"internal, paused", BEFORE_PAUSED, false, VM_INSTANT, VM_VIA_INTERNAL, false, false, false, false},
-	{"overlay", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_OVERLAY, false, true, false, false},
-	{"overlay, a raw disk", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false, false},
-	{"overlay, a device", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false, true},
-	{"overlay, paused", BEFORE_PAUSED, true, VM_INSTANT, VM_VIA_OVERLAY, false, false, false, false},
+	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, true, false, false, false},
+	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, false, true, false, false},
+	{"cold, a raw disk", BEFORE_RUNNING, true, VM_COLD, VM_VIA_ANY, false, true, false, false, false},
+	{"cold, kept", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false, false, false},
+	{"cold, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_ANY, false, false, false, false, false},
+	{"cold, overlay", BEFORE_RUNNING, true, VM_COLD, VM_VIA_OVERLAY, false, true, false, false, false},
+	{"cold, overlay, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_OVERLAY, false, false, false, false, false},
+	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, false, false, false, false, false},
+	{"shut off, a raw disk", BEFORE_SHUT_OFF, true, VM_AUTO, VM_VIA_ANY, false, false, false, false, false},
+	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, false},
+	{"live", BEFORE_RUNNING, false, VM_LIVE, VM_VIA_ANY, false, true, false, false, false},
+	{"live, a raw disk", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false, false, false},
+	{"live, a device", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false, true, false},
+	{"live, paused", BEFORE_PAUSED, true, VM_LIVE, VM_VIA_ANY, false, false, false, false, false},
+	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, false, true, false, false, false},
+	{"internal, kept", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false, false, false},
+	{"internal, paused", BEFORE_PAUSED, false, VM_INSTANT, VM_VIA_INTERNAL, false, false, false, false, false},
+	{"overlay", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_OVERLAY, false, true, false, false, false},
+	{"overlay, a raw disk", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false, false, false},
+	{"overlay, a device", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false, true, false},
+	{"overlay, paused", BEFORE_PAUSED, true, VM_INSTANT, VM_VIA_OVERLAY, false, false, false, false, false},
+	{"cold, memory, kept", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, true, false, false, true},
+	{"cold, memory", BEFORE_RUNNING, true, VM_COLD, VM_VIA_ANY, false, false, true, false, true},
+	{"cold, overlay, memory", BEFORE_RUNNING, true, VM_COLD, VM_VIA_OVERLAY, false, false, false, false, true},
+	{"saved, memory", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, true},
+	{"internal, memory, kept", BEFORE_RUNNING, false, VM_AUTO, VM_VIA_ANY, true, true, false, false, true},
+	{"memory, paused", BEFORE_PAUSED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, true},
+	{"overlay, memory", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, true, false, false, true},
 };
 const int vm_case_count = sizeof vm_cases / sizeof *vm_cases;
 
@@ -100,6 +107,13 @@ void vm_case_set(struct world *w, const struct vm_case *c)
 	if (c->before == BEFORE_SHUT_OFF || c->before == BEFORE_SAVED)
 		w->state = DRIVER_SHUT_OFF;
 	w->saved = c->before == BEFORE_SAVED;
+	if (w->saved)
+		world_write_memory(w, WORLD_SAVED);
+	if (c->memory) {
+		w->device = w->device_attached = false;
+		world_write_nvram(w, 1);
+		w->nvram_instant = w->nvram;
+	}
 	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
 }
 
@@ -111,6 +125,7 @@ void vm_case_options(const struct vm_case *c, struct vm_take *t)
 	t->via = c->via;
 	t->quiesce = c->quiesce ? VM_QUIESCE_REQUIRED : VM_QUIESCE_NO;
 	t->keep = c->keep;
+	t->memory = c->memory;
 	t->extract_stopped = c->stopped;
 	t->to = "out/";
 	t->threads = 0;
@@ -160,6 +175,32 @@ int vm_run_recover(struct world *w, struct error *e)
 	return vm_run(w, NULL, &left, e);
 }
 
+int vm_with(struct world *w, bool without_memory, int (*deed)(struct vm *vm, void *arg), void *arg, struct error *e)
+{
+	struct vm_opts o = {.driver = scripted_driver_new(w),
+		.domain = "machine",
+		.state_dir = "state",
+		.retry_ms = 1,
+		.without_memory = without_memory};
+	struct vm *vm = NULL;
+	int failed = vm_open(&vm, &o, e) ? -1 : deed ? deed(vm, arg) : 0;
+
+	vm_close(vm);
+	driver_close(o.driver);
+	return failed;
+}
+
+/* It has the memory of the instant, if it was to have it. */
+static void judge_memory(const struct world *w, const struct vm_point *p, const char *what)
+{
+	ck_assert_msg(!p->memory == !w->kept_memory && !p->nvram == !w->kept_memory, "%s: memory %s", what,
+		p->memory ? p->memory : "none");
+	if (!p->memory)
+		return;
+	world_judge_memory(w, p->memory, p->nvram, what);
+	ck_assert_msg(p->memory_bytes && p->memory_digest[0] && p->nvram_digest[0], "%s: memory", what);
+}
+
 /* The catalog has what is kept, whole and current, and nothing else. */
 static void judge_catalog(struct world *w, const char *what)
 {
@@ -174,6 +215,8 @@ static void judge_catalog(struct world *w, const char *what)
 	if (vm_open(&vm, &o, &e) || vm_points(vm, &c, &e))
 		ck_abort_msg("%s: %s", what, e.msg);
 	ck_assert_msg(c.count == (w->kept ? 1 : 0), "%s: the catalog has %u", what, c.count);
+	if (w->kept)
+		judge_memory(w, &c.points[0], what);
 	if (w->kept)
 		ck_assert_msg(c.points[0].state == VM_POINT_WHOLE && c.current && !strcmp(c.current, w->kept) &&
 				      c.points[0].disk_count == w->disk_count &&
@@ -192,6 +235,8 @@ void vm_case_judge(struct world *w, const struct world *before, const struct vm_
 
 	ck_assert_msg(whole || !done, "%s: nothing was made", what);
 	w->kept = whole && c->keep ? "s" : NULL;
+	w->kept_memory = w->kept_nvram = w->kept && c->memory;
+	w->memory_out = c->memory;
 	world_judge(w, before, what);
 	world_judge_output(w, whole, what);
 	judge_catalog(w, what);

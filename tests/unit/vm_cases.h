@@ -16,6 +16,7 @@ struct vm_case {
 	enum vm_via via;
 	bool keep, quiesce, stopped;
 	bool device; /* the second disk is one: what is made beside it lies in the state folder */
+	bool memory; /* with the guest's memory; then the machine has NVRAM, too */
 };
 extern const struct vm_case vm_cases[];
 extern const int vm_case_count;
@@ -42,6 +43,8 @@ int vm_case_run(struct world *w, const struct vm_case *c, unsigned *left, struct
 int vm_run(struct world *w, const struct vm_take *t, unsigned *left, struct error *e);
 /* The next command, with nothing planned: it recovers. */
 int vm_run_recover(struct world *w, struct error *e);
+/* A command that opens the domain, does this (NULL: no more), and closes. */
+int vm_with(struct world *w, bool without_memory, int (*deed)(struct vm *vm, void *arg), void *arg, struct error *e);
 /* The machine is as before; what the command made is whole or not there; `done`: it must be there. */
 void vm_case_judge(struct world *w, const struct world *before, const struct vm_case *c, bool done, const char *what);
 

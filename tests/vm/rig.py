@@ -19,7 +19,7 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 PARTS = os.path.join(TOP, "build/vm")  # what build-guest makes
 KNOWN = os.path.join(PARTS, "capabilities")
 PLACES = {"etc": "/etc/libvirt", "run": "/run/libvirt", "lib": "/var/lib/libvirt", "log": "/var/log/libvirt", "cache": "/var/cache/libvirt"}
-NEEDED = ["libvirtd", "virsh", "qemu-system-x86_64", "qemu-img", "unshare", "mount", "e2fsck", "debugfs"]
+NEEDED = ["libvirtd", "virsh", "qemu-system-x86_64", "qemu-img", "unshare", "mount", "nsenter", "e2fsck", "debugfs"]
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 MODULES = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver"
 
@@ -208,6 +208,10 @@ class Rig:
         """The pid of this rig's libvirtd, or None when it does not run."""
         text = read(self.path("run/libvirtd.pid")).strip()
         return int(text) if text and self.owns(int(text)) else None
+
+    def inside(self):
+        """What to put before a command that is to see the files that libvirtd sees, where it does."""
+        return ["nsenter", f"--mount=/proc/{self.libvirtd_pid()}/ns/mnt"]
 
     def kill_libvirtd(self, sig=signal.SIGKILL):
         pid = self.libvirtd_pid()

@@ -10,7 +10,7 @@ import signal
 import subprocess
 
 import records
-from rig import RigError, TOP, end_process, read, run, wait_until
+from rig import PLACES, RigError, TOP, end_process, read, run, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("BUILD", os.path.join(TOP, "build"))
@@ -43,19 +43,20 @@ def name_steps(lines):
 
 
 class Command:
-    """`qsnap vm WORDS` on a rig, perhaps with something at a step. Its output is in `said` once it ended."""
+    """`qsnap vm WORDS` on a rig, perhaps with something at a step. Its output is in `said` once it ended. `inside`: where its state is,
+    for one that sees the files that libvirtd sees; None: in `folder`."""
 
-    def __init__(self, rig, folder, words, step=None, when="", deed="", name="first"):
+    def __init__(self, rig, folder, words, step=None, when="", deed="", name="first", inside=None):
         self.folder = folder
         self.steps_file, self.out = os.path.join(folder, name + ".steps"), os.path.join(folder, name + ".out")
         if os.path.exists(self.steps_file):
             os.unlink(self.steps_file)
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "LD_PRELOAD": KILLER, "STEP_LOG": self.steps_file, "LIBVIRT_DEFAULT_URI": rig.uri,
-                       "QSNAP_STATE_DIR": os.path.join(folder, "state")}
+                       "QSNAP_STATE_DIR": inside or os.path.join(folder, "state")}
         if step:
             environment.update(STEP_AT=str(step), STEP_WHEN=when, STEP_DO=deed)
         with open(self.out, "wb") as out:
-            self.process = subprocess.Popen([QSNAP, "vm", *words], env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen([*(rig.inside() if inside else ()), QSNAP, "vm", *words], env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
 
     def wait_stopped(self):
         """Waits until it stopped at its step; False when it ended without."""
@@ -99,11 +100,14 @@ class Command:
 class World:
     """A guest as it was before, that can be put back there, and compared."""
 
-    def __init__(self, guest):
+    def __init__(self, guest, inside=False):
         self.guest, self.rig = guest, guest.rig
         self.folder = self.rig.path("steps")
-        os.makedirs(os.path.join(self.folder, "state"), exist_ok=True)
-        self.state_dir = os.path.join(self.folder, "state")
+        os.makedirs(self.folder, exist_ok=True)
+        # beside libvirt's own files of the guest, by the name that it has in there, or as it is for all
+        self.inside = PLACES["lib"] + "/qsnap" if inside else None
+        self.state_dir = self.rig.path("lib", "qsnap") if inside else os.path.join(self.folder, "state")
+        os.makedirs(self.state_dir, exist_ok=True)
         self.template = os.path.join(self.folder, "template")
         self.definition = guest.virsh("dumpxml", guest.name, "--inactive")
         self.sources = guest.virsh("domblklist", guest.name)
@@ -117,7 +121,7 @@ class World:
                        if name.startswith("vd")})
 
     def command(self, *words, **more):
-        return Command(self.rig, self.folder, words, **more)
+        return Command(self.rig, self.folder, words, inside=self.inside, **more)
 
     # ---- back to the beginning, which is faster than a boot ----
 
@@ -171,7 +175,7 @@ class World:
     # ---- what is so now ----
 
     def journal(self):
-        return [name for name in os.listdir(self.state_dir) if not name.endswith((".lock", ".snapshots"))]
+        return [name for name in os.listdir(self.state_dir) if not name.endswith((".lock", ".snapshots", ".memory", ".nvram"))]
 
     def traces(self):
         """Whether a journal has something to be taken back."""
