@@ -309,6 +309,8 @@ int share_add(struct share *s, struct share_key key, struct share_place place, s
 /* Finds the snapshot; refuses what does not go together. */
 int since_prepare(struct conversion *c, struct error *e);
 void since_backing(struct conversion *c, uint64_t backing_size);
+/* How far from `pos` on, in whole units, the backing file shows all: nobody need look into the tables there. */
+int since_same(struct plan *p, uint64_t pos, uint64_t *len, struct error *e);
 /* Cuts the extent to what is all in the backing file or all not, and says so in it. */
 int since_extent(struct plan *p, struct extent *x, struct error *e);
 

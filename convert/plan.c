@@ -165,10 +165,16 @@ int plan_next(struct plan *p, struct job *job, struct error *e)
 	job->guest = p->pos;
 	job->stage = STAGE_READ;
 	job->extent_count = 0;
-	struct extent x;
-	if (plan_extent(p, p->pos, p->total, &x, e) < 0)
+	struct extent x = {.in_backing = true};
+	uint64_t skip = 0, clone = 0;
+	if (p->since && since_same(p, p->pos, &skip, e) < 0)
 		return -1;
-	uint64_t skip = skip_span(p, &x), clone = clone_span(p, &x);
+	if (!skip) {
+		if (plan_extent(p, p->pos, p->total, &x, e) < 0)
+			return -1;
+		skip = skip_span(p, &x);
+		clone = clone_span(p, &x);
+	}
 	if (skip) {
 		job->kind = JOB_SKIP;
 		job->skip_as = plan_absent(p, &x) ? PIECE_ABSENT : PIECE_ZERO;

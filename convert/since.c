@@ -58,6 +58,19 @@ static int find_change(struct plan *p, uint64_t start, uint64_t end, struct erro
 	return 0;
 }
 
+int since_same(struct plan *p, uint64_t pos, uint64_t *len, struct error *e)
+{
+	uint64_t end = min_u64(p->since_end, p->total);
+	*len = 0;
+	if (pos >= end)
+		return 0;
+	if (find_change(p, pos, end, e) < 0)
+		return -1;
+	if (p->change.start > pos)
+		*len = p->change.start == p->total ? p->total - pos : align_down(p->change.start - pos, p->unit);
+	return 0;
+}
+
 int since_extent(struct plan *p, struct extent *x, struct error *e)
 {
 	uint64_t end = x->start + x->len;
