@@ -202,7 +202,7 @@ def refused(world):
 def main():
     with rig_for_test() as rig, cloud_for_test() as cloud:
         os.chdir(os.path.dirname(cloud.folder))
-        guest = Guest(rig, "web", noise=8).boot()
+        guest = Guest(rig, "web", noise=24).boot()
         world = World(rig, cloud, guest)
         upload(world)
         rebuilt(world)
