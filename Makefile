@@ -25,7 +25,7 @@ UNIT_OBJ := $(UNIT_SRC:%.c=$(B)/%.o)
 
 # Libraries that must be there; a goal that builds nothing does not ask for them.
 NEEDED := libzstd zlib libcrypto jansson
-ifneq ($(filter-out help clean deps test test-long demo demo-vm bench bench-vm bench-glance,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean deps test test-long demo demo-vm bench bench-vm bench-increment bench-glance,$(or $(MAKECMDGOALS),all)),)
 ifneq ($(shell pkg-config --exists $(NEEDED) && echo 1),1)
 $(error One of these libraries is missing: $(NEEDED). `scripts/deps build` installs what the build needs)
 endif
@@ -62,7 +62,7 @@ CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DQSNAP_VERSION='"$(V
 	$(OPT) $(WARN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all) $(DEFS_ALL) $(if $(CI),-Werror) $(CPPFLAGS) $(CFLAGS)
 LDFLAGS_ALL = -pthread $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS)
 
-.PHONY: all help clean deps lint unit fuzz fuzz-corpus test test-long interop demo demo-vm bench bench-vm bench-glance install uninstall
+.PHONY: all help clean deps lint unit fuzz fuzz-corpus test test-long interop demo demo-vm bench bench-vm bench-increment bench-glance install uninstall
 all: $(if $(CLI_SRC),$(B)/qsnap) $(MODULES) $(B)/libqsnap.so $(B)/libqsnap.a ## build/qsnap, build/libqsnap.so and build/libqsnap.a (the default)
 
 help: ## this list
@@ -162,6 +162,8 @@ bench: $(B)/bench-tables $(B)/bench-measure ## measure against qemu-img (BENCH='
 	bench/run $(BENCH)
 bench-vm: all ## snapshots of a running guest beside virsh and qemu-img (BENCH_VM='--rounds 1' or other options of bench/run-vm)
 	bench/run-vm $(BENCH_VM)
+bench-increment: all ## what changed since a snapshot of 1 TiB beside a full image (BENCH_INCREMENT='--rounds 1')
+	bench/run-increment $(BENCH_INCREMENT)
 bench-glance: all $(B)/bench-measure ## a chain into a real Glance beside curl, and qemu-img with Glance's client (BENCH_GLANCE='--quick')
 	bench/run-glance $(BENCH_GLANCE)
 
