@@ -86,6 +86,8 @@ struct snapshot_new {
 	bool widen;                     /* refcounts that are too narrow are made wider first */
 	unsigned threads;
 };
+/* The next id as QEMU counts: one more than the highest number that an id begins with. */
+void snapshot_next_id(const struct qcow2 *q, char id[24]);
 /* All that can make it impossible is looked at before the first write: then ERR_LIMIT or ERR_CORRUPT, nothing changed. */
 int edit_snapshot_create(struct edit *ed, const struct snapshot_new *n, struct error *e);
 /* The active state becomes snapshot `index` (of q->snapshots) again, its size included, by one write of one sector. `widen`: as of a

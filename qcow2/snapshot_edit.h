@@ -60,7 +60,5 @@ int snapshot_table_place(struct snapshot_edit *s, struct error *e);
 int snapshot_table_switch(struct snapshot_edit *s, const struct header *h, bool *switched, struct error *e);
 /* Whether a snapshot can have these: ERR_LIMIT, ERR_USAGE. */
 int snapshot_check_names(const struct edit *ed, const struct snapshot_new *n, struct error *e);
-/* The next id as QEMU counts: one more than the highest number that an id begins with. */
-void snapshot_next_id(const struct qcow2 *q, char id[24]);
 
 #endif

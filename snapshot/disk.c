@@ -68,13 +68,19 @@ int disk_open_to_change(const char *path, enum io_lock_mode lock, struct chain *
 	return chain_open(out, path, &opts, e);
 }
 
-int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e)
+static struct snapshot_new describe(const char *name, const char *id, int64_t created)
 {
-	const struct snapshot_new n = {.name = name,
+	return (struct snapshot_new){.name = name,
+		.id = id,
 		.date_sec = (uint32_t)created,
 		.icount = UINT64_MAX,
 		.widen = true,
 		.threads = pool_cpu_count()};
+}
+
+int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e)
+{
+	const struct snapshot_new n = describe(name, NULL, created);
 	struct edit *ed;
 	struct error later;
 
@@ -85,44 +91,62 @@ int disk_snapshot_create(struct layer *l, const char *name, int64_t created, str
 	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
 }
 
-/* `deed` with the number of the snapshot in the file. */
-static int change(const char *path, enum io_lock_mode lock, const struct snapshot_query *q,
-	int (*deed)(struct edit *ed, uint32_t index, struct error *e), struct error *e)
+/* `deed` with the number of the only snapshot `name` (`id` NULL: of any number) in the file. */
+static int change(const char *path, enum io_lock_mode lock, const char *name, const char *id,
+	int (*deed)(struct edit *ed, uint32_t index, const struct snapshot_new *present, struct error *e),
+	const struct snapshot_new *present, struct error *e)
 {
+	const struct snapshot_query q = {.name = name, .id = id, .refuse_ambiguous = true};
 	AUTO_CHAIN struct chain *c = NULL;
 	struct edit *ed;
 	struct error later;
 
 	if (disk_open_to_change(path, lock, &c, e) || edit_open(&ed, &c->layers[0], &(struct edit_opts){0}, e))
 		return -1;
-	int index = qcow2_snapshot_find(c->layers[0].q, q, e);
-	int failed = index < 0 || deed(ed, (uint32_t)index, e);
+	int index = qcow2_snapshot_find(c->layers[0].q, &q, e);
+	int failed = index < 0 || deed(ed, (uint32_t)index, present, e);
 
 	return edit_close(ed, failed ? &later : e) || failed ? -1 : 0;
 }
 
-static int delete_it(struct edit *ed, uint32_t index, struct error *e)
+static int delete_it(struct edit *ed, uint32_t index, const struct snapshot_new *present, struct error *e)
 {
+	(void)present;
 	return edit_snapshot_delete(ed, index, pool_cpu_count(), e);
 }
 
 int disk_snapshot_delete(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e)
 {
-	const struct snapshot_query q = {.name = name, .id = id, .refuse_ambiguous = true};
-
-	return change(path, lock, &q, delete_it, e);
+	return change(path, lock, name, id, delete_it, NULL, e);
 }
 
-static int apply_it(struct edit *ed, uint32_t index, struct error *e)
+static int apply_it(struct edit *ed, uint32_t index, const struct snapshot_new *present, struct error *e)
 {
-	return edit_snapshot_apply(ed, index, true, pool_cpu_count(), e);
+	return present ? edit_snapshot_switch(ed, index, present, e)
+		       : edit_snapshot_apply(ed, index, true, pool_cpu_count(), e);
 }
 
 int disk_snapshot_apply(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e)
 {
-	const struct snapshot_query q = {.name = name, .id = id, .refuse_ambiguous = true};
+	return change(path, lock, name, id, apply_it, NULL, e);
+}
 
-	return change(path, lock, &q, apply_it, e);
+int disk_snapshot_next_id(const char *path, char id[SNAPSHOT_ID_CHARS], struct error *e)
+{
+	AUTO_CHAIN struct chain *c = NULL;
+
+	if (disk_look(path, DRIVER_QCOW2, &c, e))
+		return -1;
+	snapshot_next_id(c->layers[0].q, id);
+	return 0;
+}
+
+int disk_snapshot_switch(const char *path, enum io_lock_mode lock, const char *name, const char *id,
+	const char *present, const char *present_id, int64_t created, struct error *e)
+{
+	const struct snapshot_new n = describe(present, present_id, created);
+
+	return change(path, lock, name, id, apply_it, &n, e);
 }
 
 int disk_look(const char *path, enum driver_format format, struct chain **out, struct error *e)

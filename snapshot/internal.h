@@ -41,7 +41,7 @@ struct trace {
 	char *target, *path, *name, *to; /* NULL where the kind has none; `path` is absolute in the journal */
 	/* INTERNAL, REVERTED, OVERLAY: of the disk's file that must not change. FILE: of itself, known before it has its name. 0: unknown */
 	uint64_t dev, ino;
-	/* INTERNAL, once it is there, and REVERTED of `name`: its number and time, which no other one of that name has; NULL: unknown */
+	/* INTERNAL, once it is there or is going to be, and REVERTED of `name`: its number and time, which no other one of that name has; NULL: unknown */
 	char *snapshot;
 	int64_t date;
 	/* OVERLAY: a commit was begun, after the definition had the overlay. So when the disk is on the base, the base has all. */
@@ -355,6 +355,12 @@ bool disk_can_hold(const struct driver_disk *d);
 int disk_snapshot_delete(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e);
 /* The disk's state becomes that of its snapshot again, by one write. `id` as above. */
 int disk_snapshot_apply(const char *path, enum io_lock_mode lock, const char *name, const char *id, struct error *e);
+/* The same, and the state before becomes the snapshot `present`, of that number and time, by the same write. The number is to be the next
+ * one, which nobody else takes while the disk is locked. */
+enum { SNAPSHOT_ID_CHARS = 24 };
+int disk_snapshot_next_id(const char *path, char id[SNAPSHOT_ID_CHARS], struct error *e);
+int disk_snapshot_switch(const char *path, enum io_lock_mode lock, const char *name, const char *id, const char *present,
+	const char *present_id, int64_t created, struct error *e);
 /* (snapshot/disk_revert.c) Reads all tables of the only snapshot of that name, beside a running guest, too. */
 int disk_snapshot_try(const char *path, const char *name, struct error *e);
 /* Whether the disk's state is that of a snapshot `name` and nothing was written since: 1, 0, -1. `id` NULL: of any of that name. */

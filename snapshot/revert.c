@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * All disks of a domain go back to a snapshot that they have, and its definition, or none do. Each disk's present becomes a snapshot
- * first, so that it can come back; all are locked meanwhile, so that nothing is started on some that are back and some that are not.
- * One line of the journal decides it. Then what is not needed goes, and the guest starts.
+ * first, the last one's by the write that takes it back, so that it can come back; all are locked meanwhile, so that nothing is
+ * started on some that are back and some that are not. One line of the journal decides it. Then what is not needed goes, and the
+ * guest starts.
  *
- * order: journal, the guest ended; locks; snapshots of the present; each disk to the snapshot (one write of one sector each); the
- * definition; the NVRAM; what is to come; all of that dropped at once; the saved state and the snapshots of the present go; locks
- * released; start, or going on from the memory.
+ * order: journal, the guest ended; locks; snapshots of the present of all disks but one; that one's with its way back, then the others'
+ * ways back (one write of one sector each); the definition; the NVRAM; what is to come; all of that dropped at once; the saved state
+ * and the snapshots of the present go; locks released; start, or going on from the memory.
  */
 #include "snapshot/revert.h"
 
@@ -79,40 +80,28 @@ static int hold_disks(struct revert *r, struct error *e)
 
 /* ---- all disks, or none ---- */
 
-static int make_present(struct revert *r, const struct revert_disk *d, struct error *e)
+/* Which snapshot the present becomes is settled before: nobody else changes a disk that is locked. */
+static int put_kept(struct revert *r, struct revert_disk *d, struct error *e)
 {
-	AUTO_CHAIN struct chain *c = NULL;
+	char id[SNAPSHOT_ID_CHARS];
 
-	return disk_open_to_change(d->path, vm_lock_for(r->vm, d->path), &c, e) ||
-			       disk_snapshot_create(&c->layers[0], r->present, time(NULL), e)
-		       ? -1
-		       : 0;
-}
-
-static int keep_present(struct revert *r, struct revert_disk *d, struct error *e)
-{
-	struct trace t = {.kind = TRACE_INTERNAL,
+	if (disk_snapshot_next_id(d->path, id, e))
+		return -1;
+	d->present_date = (uint32_t)time(NULL);
+	d->present_id = mem_strdup(id, e);
+	const struct trace t = {.kind = TRACE_INTERNAL,
 		.target = d->target,
 		.path = d->path,
 		.name = r->present,
 		.dev = d->dev,
-		.ino = d->ino};
+		.ino = d->ino,
+		.snapshot = d->present_id,
+		.date = d->present_date};
 
-	if (go_on(r, e) || trace_put(r->vm, &t, &d->kept, e))
-		return -1;
-	vm_step(r->vm, "snapshot", d->target);
-	if (make_present(r, d, e))
-		return -1;
-	int there = disk_snapshot_find(d->path, r->present, &d->present_id, &d->present_date, e);
-
-	if (there <= 0)
-		return there < 0 ? -1 : err_set(e, ERR_CHANGED, "the snapshot '%s' is not there any more", r->present);
-	t.snapshot = d->present_id;
-	t.date = d->present_date;
-	return journal_know(r->vm->journal, d->kept, &t, e);
+	return d->present_id ? trace_put(r->vm, &t, &d->kept, e) : -1;
 }
 
-static int go_back(struct revert *r, struct revert_disk *d, struct error *e)
+static int put_reverted(struct revert *r, struct revert_disk *d, struct error *e)
 {
 	const struct trace t = {.kind = TRACE_REVERTED,
 		.target = d->target,
@@ -124,19 +113,59 @@ static int go_back(struct revert *r, struct revert_disk *d, struct error *e)
 		.snapshot = d->present_id,
 		.date = d->present_date};
 
-	if (go_on(r, e) || trace_put(r->vm, &t, &d->reverted, e))
+	return trace_put(r->vm, &t, &d->reverted, e);
+}
+
+static int keep_present(struct revert *r, struct revert_disk *d, struct error *e)
+{
+	AUTO_CHAIN struct chain *c = NULL;
+
+	if (go_on(r, e) || put_kept(r, d, e))
+		return -1;
+	vm_step(r->vm, "snapshot", d->target);
+	return disk_open_to_change(d->path, vm_lock_for(r->vm, d->path), &c, e) ||
+			       disk_snapshot_create(&c->layers[0], r->present, d->present_date, e)
+		       ? -1
+		       : 0;
+}
+
+static int switch_disk(struct revert *r, struct revert_disk *d, struct error *e)
+{
+	if (go_on(r, e) || put_kept(r, d, e) || put_reverted(r, d, e))
+		return -1;
+	vm_step(r->vm, "revert", d->target);
+	return disk_snapshot_switch(d->path, vm_lock_for(r->vm, d->path), r->point.name, d->id, r->present,
+		d->present_id, d->present_date, e);
+}
+
+static int go_back(struct revert *r, struct revert_disk *d, struct error *e)
+{
+	if (go_on(r, e) || put_reverted(r, d, e))
 		return -1;
 	vm_step(r->vm, "revert", d->target);
 	return disk_snapshot_apply(d->path, vm_lock_for(r->vm, d->path), r->point.name, d->id, e);
 }
 
-static int all_disks(struct revert *r, int (*deed)(struct revert *r, struct revert_disk *d, struct error *e),
-	struct error *e)
+static int disks_from(struct revert *r, unsigned first,
+	int (*deed)(struct revert *r, struct revert_disk *d, struct error *e), struct error *e)
 {
-	for (unsigned i = 0; i < r->point.disk_count; i++)
+	for (unsigned i = first; i < r->point.disk_count; i++)
 		if (deed(r, &r->point.disks[i], e))
 			return err_prefix(e, "disk %s", r->point.disks[i].target);
 	return 0;
+}
+
+/* Before one is back, all others have a snapshot of their present: whoever starts a guest on some that are back and some that are not
+ * loses nothing. */
+static int all_disks(struct revert *r, struct error *e)
+{
+	struct revert_disk *first = &r->point.disks[0];
+
+	if (disks_from(r, 1, keep_present, e))
+		return -1;
+	if (switch_disk(r, first, e))
+		return err_prefix(e, "disk %s", first->target);
+	return disks_from(r, 1, go_back, e);
 }
 
 static int define(struct revert *r, struct error *e)
@@ -233,9 +262,8 @@ int vm_revert(struct vm *vm, const struct vm_revert *opts, struct vm_reverted *o
 	struct error later;
 
 	*out = (struct vm_reverted){0};
-	int failed = revert_check(&r, e) || go_on(&r, e) || end_guest(&r, e) || hold_disks(&r, e) ||
-		     all_disks(&r, keep_present, e) || all_disks(&r, go_back, e) || define(&r, e) ||
-		     revert_nvram(&r, e) || decide(&r, e);
+	int failed = revert_check(&r, e) || go_on(&r, e) || end_guest(&r, e) || hold_disks(&r, e) || all_disks(&r, e) ||
+		     define(&r, e) || revert_nvram(&r, e) || decide(&r, e);
 	int left = trace_take_back(vm, failed ? &later : e);
 
 	vm_let_go(vm);

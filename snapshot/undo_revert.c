@@ -62,6 +62,20 @@ static int refuse_used(const struct trace *t, struct error *e)
 		t->target, t->path, t->to, t->name);
 }
 
+/* It did not go back yet; or it did, and somebody took its state of before away. */
+static int tell_lost(const struct vm *vm, const struct trace *t, struct error *e)
+{
+	int back = disk_is_at(t->path, t->to, NULL, e);
+
+	if (back > 0)
+		vm_note(vm,
+			"disk %s: %s is at snapshot '%s' and has no snapshot '%s' of another state before; it is left "
+			"as "
+			"it is",
+			t->target, t->path, t->to, t->name);
+	return back < 0 ? -1 : 0;
+}
+
 int undo_reverted(struct vm *vm, const struct trace *t, struct error *e)
 {
 	AUTO_FREE char *id = NULL;
@@ -73,11 +87,8 @@ int undo_reverted(struct vm *vm, const struct trace *t, struct error *e)
 
 	if (there < 0)
 		return -1;
-	if (!there || strcmp(id, t->snapshot) != 0 || date != t->date) {
-		vm_note(vm, "disk %s: its state of before, the snapshot '%s' in %s, is gone; it is left as it is",
-			t->target, t->name, t->path);
-		return 0;
-	}
+	if (!there || strcmp(id, t->snapshot) != 0 || date != t->date)
+		return tell_lost(vm, t, e);
 	int as_before = disk_is_at(t->path, t->name, t->snapshot, e);
 
 	if (as_before)

@@ -143,7 +143,7 @@ static void must_show(unsigned disk, const uint8_t *expected)
 /* The command dies when one disk is back, and the other not yet. */
 static void die_half_way(void)
 {
-	enum { SECOND_DISK = 14 }; /* two calls a line: begin, internal, know, internal, know, reverted, reverted */
+	enum { SECOND_DISK = 10 }; /* two calls a line: begin, internal, internal, reverted, reverted */
 	unsigned left;
 	int status;
 
