@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * snapshot/: images of what changed since an earlier snapshot: what they show over those, what is refused before the machine is touched,
- * and what is left when a step, or the command, fails.
+ * snapshot/: images of what changed since an earlier snapshot: what they show over those, in files and in a sink, and what is refused
+ * before the machine is touched.
  */
-#include "tests/unit/journal_fault.h"
-#include "tests/unit/scratch.h"
-#include "tests/unit/vm_cases.h"
+#include "tests/unit/since_cases.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -27,69 +25,7 @@ static void enter(void)
 
 static void leave(void)
 {
-	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
 	world_free(w);
-}
-
-/* Ways to take one that is kept. */
-static const struct vm_case ways[] = {
-	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false, false, false},
-	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false, false, false},
-	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, true, false, false},
-	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, false},
-	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, false},
-};
-enum { WAYS = sizeof ways / sizeof *ways };
-
-static void options(const struct vm_case *c, const char *name, const char *since, const char *to, struct vm_take *t)
-{
-	vm_case_options(c, t);
-	t->name = name;
-	t->since = since;
-	t->to = to;
-}
-
-static int take(const struct vm_case *c, const char *name, const char *since, const char *to)
-{
-	struct vm_take t;
-	unsigned left;
-
-	options(c, name, since, to, &t);
-	return vm_run(w, &t, &left, &e);
-}
-
-/* A new machine, and its first snapshot, "a", with images of all in .a/. */
-static void begin(const struct vm_case *c)
-{
-	static const char *const folders[] = {".a", ".b", ".c"};
-
-	for (unsigned i = 0; i < sizeof folders / sizeof *folders; i++)
-		vm_empty_folder(folders[i]);
-	vm_case_set(w, c);
-	OK(take(c, "a", NULL, ".a/"));
-	w->instant_was = false;
-	w->steps = 0;
-	for (unsigned i = 0; i < 3; i++)
-		world_tick(w);
-}
-
-static void expect_disk(const char *path, const uint8_t *wanted, const char *what)
-{
-	uint8_t bytes[WORLD_BYTES];
-
-	world_read(path, DRIVER_QCOW2, NULL, bytes);
-	ck_assert_msg(memcmp(bytes, wanted, WORLD_BYTES) == 0, "%s: %s shows something else", what, path);
-}
-
-/* All images in the folder show the instant. */
-static void expect_images(const char *folder, const char *what)
-{
-	for (unsigned i = 0; i < w->disk_count; i++) {
-		char path[64];
-
-		snprintf(path, sizeof path, "%s/%s.qcow2", folder, w->disks[i].target);
-		expect_disk(path, w->disks[i].instant, what);
-	}
 }
 
 /* The name inside, "" for none. */
@@ -140,12 +76,12 @@ static void expect_export(const char *name, const char *target, const char *sinc
 
 START_TEST(test_chain)
 {
-	const struct vm_case *c = &ways[_i];
+	const struct vm_case *c = &since_ways[_i];
 	struct stat full, changed;
 
-	begin(c);
-	OK(take(c, "b", "a", ".b"));
-	expect_images(".b", c->name);
+	since_begin(w, c);
+	OK(since_take(w, c, "b", "a", ".b", &e));
+	since_expect_images(w, ".b", c->name);
 	expect_backing(".a/vda.qcow2", "");
 	expect_backing(".b/vda.qcow2", "../.a/vda.qcow2");
 	expect_export("a", "vda", NULL);
@@ -154,14 +90,14 @@ START_TEST(test_chain)
 	ck_assert_int_eq(stat(".b/vda.qcow2", &changed), 0);
 	ck_assert_int_le(changed.st_size, full.st_size);
 	world_tick(w);
-	OK(take(c, "c", "b", ".c/"));
-	expect_images(".c", c->name);
+	OK(since_take(w, c, "c", "b", ".c/", &e));
+	since_expect_images(w, ".c", c->name);
 	expect_backing(".c/vdb.qcow2", "../.b/vdb.qcow2");
 	expect_export("c", "vdb", "b");
 	vm_empty_folder(".c");
 	world_tick(w);
-	OK(take(c, "d", "a", ".c")); /* not the latest one */
-	expect_images(".c", c->name);
+	OK(since_take(w, c, "d", "a", ".c", &e)); /* not the latest one */
+	since_expect_images(w, ".c", c->name);
 	expect_backing(".c/vdb.qcow2", "../.a/vdb.qcow2");
 }
 END_TEST
@@ -173,23 +109,23 @@ START_TEST(test_names)
 	struct vm_take t;
 	unsigned left;
 
-	begin(&ways[0]);
+	since_begin(w, &since_ways[0]);
 	ck_assert_int_eq(mkdir(".b", 0700), 0);
 	ck_assert_int_eq(mkdir(".b/x:y", 0700), 0);
 	ck_assert_int_eq(symlink(".b/x:y", ".link"), 0);
-	options(&ways[0], "b", "a", ".link/one.qcow2", &t);
+	since_options(&since_ways[0], "b", "a", ".link/one.qcow2", &t);
 	t.disks = one;
 	t.disk_count = 1;
 	OK(vm_run(w, &t, &left, &e));
 	expect_backing(".b/x:y/one.qcow2", "../../.a/vda.qcow2");
-	expect_disk(".b/x:y/one.qcow2", w->disks[0].instant, "behind a link");
-	options(&ways[0], "c", "b", ".b/top.qcow2", &t);
+	since_expect_disk(".b/x:y/one.qcow2", w->disks[0].instant, "behind a link");
+	since_options(&since_ways[0], "c", "b", ".b/top.qcow2", &t);
 	t.disks = one;
 	t.disk_count = 1;
 	OK(vm_run(w, &t, &left, &e));
 	expect_backing(".b/top.qcow2", "./x:y/one.qcow2");
-	expect_disk(".b/top.qcow2", w->disks[0].instant, "over a name with a colon");
-	options(&ways[0], "d", "b", ".c", &t);
+	since_expect_disk(".b/top.qcow2", w->disks[0].instant, "over a name with a colon");
+	since_options(&since_ways[0], "d", "b", ".c", &t);
 	ck_assert_int_ne(vm_run(w, &t, &left, &e), 0); /* b is of one disk */
 	ck_assert_ptr_nonnull(strstr(e.msg, "disk vdb"));
 }
@@ -233,7 +169,7 @@ static void below_lost(struct vm_take *t)
 {
 	w->kept = NULL;
 	w->more = 2;
-	OK(take(&ways[0], "b", "a", ".b"));
+	OK(since_take(w, &since_ways[0], "b", "a", ".b", &e));
 	t->since = "b";
 	t->name = "c";
 	unlink(".a/vdb.qcow2");
@@ -305,9 +241,9 @@ START_TEST(test_refused)
 	struct vm_take t;
 	unsigned left;
 
-	begin(&ways[0]);
+	since_begin(w, &since_ways[0]);
 	w->kept = "a";
-	options(&ways[0], "b", "a", ".c", &t);
+	since_options(&since_ways[0], "b", "a", ".c", &t);
 	r->set(&t);
 	before = *w;
 	ck_assert_int_ne(vm_run(w, &t, &left, &e), 0);
@@ -388,7 +324,7 @@ static int take_there(struct place *p, const char *name, const char *since, cons
 	struct vm_take t;
 	unsigned left;
 
-	options(&ways[0], name, since, "-", &t);
+	since_options(&since_ways[0], name, since, "-", &t);
 	t.sink = &sink;
 	p->folder = folder;
 	ck_assert_int_eq(mkdir(folder, 0700), 0);
@@ -399,7 +335,7 @@ START_TEST(test_sink)
 {
 	struct place p = {0};
 
-	vm_case_set(w, &ways[0]);
+	vm_case_set(w, &since_ways[0]);
 	OK(take_there(&p, "a", NULL, ".a"));
 	ck_assert_uint_eq(p.looked, 0);
 	world_tick(w);
@@ -413,98 +349,13 @@ START_TEST(test_sink)
 		snprintf(base, sizeof base, "../.a/%s.qcow2", w->disks[i].target);
 		expect_backing(path, "");
 		name_backing(path, base);
-		expect_disk(path, w->disks[i].instant, "named by hand");
+		since_expect_disk(path, w->disks[i].instant, "named by hand");
 	}
 	p.answer = ERR_NOT_FOUND;
 	w->last_op[0] = 0;
 	ck_assert_int_ne(take_there(&p, "c", "a", ".c"), 0);
 	ck_assert_ptr_nonnull(strstr(e.msg, "snapshot 'a', disk vda: gone"));
 	ck_assert_str_eq(w->last_op, "look");
-}
-END_TEST
-
-/* ---- a step that fails, a command that dies ---- */
-
-/* What "a" has is as it was; "b" is whole, or nothing of it is there. */
-static void judge(const struct vm_case *c, const uint8_t (*first)[WORLD_BYTES], bool done, const char *what)
-{
-	const bool whole = access(".b/manifest.json", F_OK) == 0;
-
-	ck_assert_msg(whole || !done, "%s: nothing was made", what);
-	w->kept = whole ? "b" : NULL;
-	w->more = 1;
-	world_judge(w, &before, what);
-	for (unsigned i = 0; i < w->disk_count; i++) {
-		uint8_t bytes[WORLD_BYTES];
-		char path[64];
-
-		snprintf(path, sizeof path, ".a/%s.qcow2", w->disks[i].target);
-		expect_disk(path, first[i], what);
-		world_read(w->disks[i].defined.images[0].path, DRIVER_QCOW2, "a", bytes);
-		ck_assert_msg(memcmp(bytes, first[i], WORLD_BYTES) == 0, "%s: snapshot a shows something else", what);
-	}
-	if (whole)
-		expect_images(".b", what);
-	else
-		ck_assert_msg(access(".b/vda.qcow2", F_OK) != 0 && access(".b/vdb.qcow2", F_OK) != 0,
-			"%s: an image is left", what);
-	(void)c;
-}
-
-static int take_b(const void *c)
-{
-	return take(c, "b", "a", ".b");
-}
-
-enum { AT_STEP = VM_FAULTS, IN_LINE, MOMENTS };
-
-static void plan(int moment, unsigned k)
-{
-	if (moment < VM_FAULTS) {
-		vm_fault_at(w, moment, k, world_crash);
-	} else if (moment == AT_STEP) {
-		w->at = k;
-		w->event = EVENT_DIE;
-	} else {
-		journal_fault_at(k, JOURNAL_FAULT_DIE_HALF, false);
-	}
-}
-
-/* Whether there was such a moment. */
-static bool one(const struct vm_case *c, int moment, unsigned k)
-{
-	static uint8_t first[WORLD_DISKS][WORLD_BYTES];
-	char what[200];
-	bool done, reached;
-
-	begin(c);
-	for (unsigned i = 0; i < w->disk_count; i++)
-		memcpy(first[i], w->disks[i].instant, WORLD_BYTES);
-	before = *w;
-	plan(moment, k);
-	snprintf(what, sizeof what, "%s: %s %u", c->name, moment < VM_FAULTS ? vm_faults[moment].name : "died at", k);
-	if (moment < VM_FAULTS) {
-		done = take_b(c) == 0;
-		reached = w->steps >= k;
-	} else {
-		done = !vm_case_dies(take_b, c, what);
-		reached = !done;
-	}
-	if (w->state == DRIVER_SHUT_OFF && moment == VM_FAULTS - 1 && reached)
-		before.state = DRIVER_SHUT_OFF;
-	if (vm_run_recover(w, &e))
-		ck_abort_msg("%s: recovery: %s", what, e.msg);
-	judge(c, (const uint8_t(*)[WORLD_BYTES])first, done, what);
-	return reached;
-}
-
-START_TEST(test_moment)
-{
-	unsigned k = 1;
-
-	while (one(&ways[_i / MOMENTS], _i % MOMENTS, k))
-		k++;
-	ck_assert_uint_gt(k, 4);
 }
 END_TEST
 
@@ -515,11 +366,10 @@ Suite *suite_vm_since(void)
 
 	tcase_add_checked_fixture(t, enter, leave);
 	tcase_set_timeout(t, 120);
-	tcase_add_loop_test(t, test_chain, 0, WAYS);
+	tcase_add_loop_test(t, test_chain, 0, SINCE_WAYS);
 	tcase_add_test(t, test_names);
 	tcase_add_loop_test(t, test_refused, 0, sizeof refusals / sizeof *refusals);
 	tcase_add_test(t, test_sink);
-	tcase_add_loop_test(t, test_moment, 0, 2 * MOMENTS);
 	suite_add_tcase(s, t);
 	return s;
 }
