@@ -79,6 +79,23 @@ static int space_for_copies(const struct take *t, struct error *e)
 	return 0;
 }
 
+/* The hypervisor writes as much as the guest uses, which is known when it is written. */
+static int space_for_memory(const struct take *t, struct error *e)
+{
+	if (!t->memory.path || t->out->mode == VM_COLD)
+		return 0;
+	AUTO_FREE char *folder = mem_strdup(t->memory.path, e), *above = NULL;
+	struct stat st;
+
+	if (!folder)
+		return -1;
+	dirname(folder);
+	if (!stat(folder, &st))
+		return room_beside(folder, t->domain.memory_bytes, e);
+	above = mem_strdup(folder, e); /* the one of --to is made later */
+	return above ? room_beside(dirname(above), t->domain.memory_bytes, e) : -1;
+}
+
 static void watch(void *ctx, uint64_t done, uint64_t total)
 {
 	struct space_watch *w = ctx;
@@ -128,7 +145,7 @@ static int space_for_images(struct take *t, struct error *e)
 
 int take_space(struct take *t, struct error *e)
 {
-	if (take_space_left(t, e) || (t->out->mode == VM_LIVE && space_for_copies(t, e)))
+	if (take_space_left(t, e) || space_for_memory(t, e) || (t->out->mode == VM_LIVE && space_for_copies(t, e)))
 		return -1;
 	return space_for_images(t, e);
 }

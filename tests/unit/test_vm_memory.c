@@ -72,6 +72,11 @@ static void not_written(struct world *m, struct vm_take *t)
 	t->mode = VM_INSTANT;
 	m->no_memory = true;
 }
+static void full(struct world *m, struct vm_take *t)
+{
+	t->mode = VM_INSTANT;
+	m->free_bytes = ((1ull << 30) / 20 & ~4095ull) + 8192;
+}
 static void file_there(struct world *m, struct vm_take *t)
 {
 	(void)m;
@@ -92,6 +97,7 @@ static const struct {
 	{paused, ERR_UNSUPPORTED, "is paused: its memory can be taken cold"},
 	{device, ERR_UNSUPPORTED, "device of the host"},
 	{not_written, ERR_CHANGED, "has not written"},
+	{full, ERR_LIMIT, "are free"},
 	{file_there, ERR_USAGE, "memory.save exists"},
 };
 

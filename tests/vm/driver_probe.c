@@ -181,6 +181,15 @@ static int define(struct driver *d, const char *uuid, const char *path, struct e
 	return d->ops->define(d, uuid, xml, e);
 }
 
+static int print_saved_path(struct driver *d, const char *uuid, struct error *e)
+{
+	AUTO_FREE char *path = NULL;
+	if (d->ops->saved_path(d, uuid, &path, e))
+		return -1;
+	puts(path);
+	return 0;
+}
+
 static int guest_step(struct driver *d, const char *step, const char *uuid, struct args *a, struct error *e)
 {
 	if (!strcmp(step, "suspend"))
@@ -189,6 +198,12 @@ static int guest_step(struct driver *d, const char *step, const char *uuid, stru
 		return d->ops->resume(d, uuid, e);
 	if (!strcmp(step, "save"))
 		return d->ops->save(d, uuid, e);
+	if (!strcmp(step, "saved_path"))
+		return print_saved_path(d, uuid, e);
+	if (!strcmp(step, "restore"))
+		return d->ops->restore(d, uuid, arg(a, 0), !strcmp(arg(a, 1), "paused"), e);
+	if (!strcmp(step, "memory"))
+		return d->ops->overlay(d, uuid, NULL, 0, arg(a, 0), e);
 	if (!strcmp(step, "forget_save"))
 		return d->ops->forget_save(d, uuid, !strcmp(arg(a, 0), "active"), e);
 	if (!strcmp(step, "destroy"))

@@ -20,13 +20,13 @@ class Probe:
     def __init__(self, rig, guest):
         self.rig, self.name = rig, guest.name
 
-    def do(self, *steps, want=0):
-        """Steps as texts, "suspend" or "overlay vda=/path"; the domain is put in."""
+    def do(self, *steps, want=0, inside=False):
+        """Steps as texts, "suspend" or "overlay vda=/path"; the domain is put in. `inside`: by one that sees libvirtd's files."""
         words = []
         for step in steps:
             verb, *rest = step.split(" ")
             words += ["--", verb, self.name, *rest]
-        return run(PROBE, self.rig.uri, *words[1:], want=want)
+        return run(*(self.rig.inside() if inside else ()), PROBE, self.rig.uri, *words[1:], want=want)
 
     def look(self):
         return json.loads(self.do("look"))
@@ -137,6 +137,30 @@ def ending(rig, guest, probe):
             file.write(xml)
         probe.do(f"define {path}")
         in_two(probe.do("xml"), xml)
+
+
+def memory(rig, guest, probe):
+    file = rig.path("memory")
+    with report.test("what a managed save has written is found where libvirt is, while it is there"):
+        probe.do("saved_path", want=NOT_FOUND, inside=True)
+        probe.do("save")
+        in_two(probe.do("saved_path", inside=True).strip(), f"/var/lib/libvirt/qemu/save/{guest.name}.save")
+        probe.do("saved_path", want=NOT_FOUND)  # that of the machine itself, if it has one
+        probe.do("start")
+        guest.wait_records(3)
+    with report.test("a guest goes on from a file with its memory, and the file stays"):
+        probe.do("suspend", f"memory {file}")
+        told, start = guest.last(), os.path.getsize(guest.beats)
+        probe.do(f"restore {file}", want=UNSUPPORTED)  # it runs
+        probe.do("destroy", f"restore {file} paused")
+        found = probe.look()
+        in_two(found["state"], guest.state(), "paused")
+        assert found["paused_by_user"] and not found["saved"], found
+        probe.do("destroy", f"restore {file}")
+        guest.wait_records(3)
+        assert guest.numbers(start)[0] in (told, told + 1) and "start" not in read(guest.beats)[start:]
+        assert os.path.getsize(file) > 1 << 20
+        guest.wait_agent()
 
 
 def internal(guest, probe):
@@ -288,6 +312,7 @@ def main():
         pausing_and_the_agent(guest, probe)
         saving(guest, probe)
         ending(rig, guest, probe)
+        memory(rig, guest, probe)
         internal(guest, probe)
         overlays(guest, probe)
         copies(rig, guest, probe)
