@@ -3,10 +3,8 @@
  * The catalog from the disk. It is checked once, here: all that a point needs is there, no text or list is longer than it can be,
  * names are there once, parents are there and nobody is its own ancestor. Keys that are not known are left alone.
  */
-#include "base/json_read.h"
-#include "snapshot/internal.h"
+#include "snapshot/member.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -18,84 +16,15 @@ enum {
 	MAX_POINTS = 10000,
 	MAX_DISKS = 1000,
 	MAX_EXPORTS = 10000,
-	MAX_WORD = 255,
-	MAX_PATH = 4096,
-	MAX_XML = 16 << 20,
 };
-
-/* ---- members ---- */
-
-/* A text of at most `most` bytes; NULL in *out where there is none and `must` is not set. */
-static int get_text(char **out, const json_t *of, const char *key, size_t most, bool must, struct error *e)
-{
-	const json_t *v = json_object_get(of, key);
-
-	*out = NULL;
-	if (!v && !must)
-		return 0;
-	if (!json_is_string(v))
-		return err_set(e, ERR_CORRUPT, "'%s' is no text", key);
-	if (json_string_length(v) > most || (must && !json_string_length(v)))
-		return err_set(e, ERR_CORRUPT, "'%s' has %zu bytes, not 1 to %zu", key, json_string_length(v), most);
-	*out = mem_strdup(json_string_value(v), e);
-	return *out ? 0 : -1;
-}
-
-/* What is printed in one line. */
-static int get_word(char **out, const json_t *of, const char *key, size_t most, bool must, struct error *e)
-{
-	if (get_text(out, of, key, most, must, e))
-		return -1;
-	for (const char *p = *out; p && *p; p++)
-		if (iscntrl((unsigned char)*p))
-			return err_set(e, ERR_CORRUPT, "'%s' has a control character", key);
-	return 0;
-}
-
-static int get_number(int64_t *out, const json_t *of, const char *key, int64_t min, int64_t max, struct error *e)
-{
-	const json_t *v = json_object_get(of, key);
-
-	*out = json_integer_value(v);
-	if (!json_is_integer(v) || *out < min || *out > max)
-		return err_set(e, ERR_CORRUPT, "'%s' is no number from %lld to %lld", key, (long long)min,
-			(long long)max);
-	return 0;
-}
-
-static int get_list(const json_t **out, size_t *count, const json_t *of, const char *key, size_t most, struct error *e)
-{
-	*out = json_object_get(of, key);
-	*count = json_array_size(*out);
-	if (*out && !json_is_array(*out))
-		return err_set(e, ERR_CORRUPT, "'%s' is no list", key);
-	return *count <= most ? 0 : err_set(e, ERR_LIMIT, "'%s' has %zu members, more than %zu", key, *count, most);
-}
-
-static int get_choice(unsigned *out, const json_t *of, const char *key, const char *const *names, unsigned count,
-	struct error *e)
-{
-	const char *text = json_string_value(json_object_get(of, key));
-
-	for (*out = 0; text && *out < count; ++*out)
-		if (strcmp(text, names[*out]) == 0)
-			return 0;
-	return err_set(e, ERR_CORRUPT, "'%s' is none of those known here", key);
-}
 
 /* ---- points ---- */
 
 static int read_disk(struct vm_point_disk *d, const json_t *v, struct error *e)
 {
-	int64_t size, nsec;
-
-	if (get_word(&d->target, v, "target", MAX_WORD, true, e) || get_word(&d->path, v, "path", MAX_PATH, true, e) ||
-		get_number(&size, v, "virtual-size", 0, INT64_MAX, e) || get_word(&d->id, v, "id", MAX_WORD, true, e) ||
-		get_number(&d->date_sec, v, "date", 0, UINT32_MAX, e) ||
-		get_number(&nsec, v, "date-nsec", 0, UINT32_MAX, e))
+	if (point_disk_read(d, v, e) || get_word(&d->path, v, "path", MAX_PATH, true, e) ||
+		get_word(&d->id, v, "id", MAX_WORD, true, e))
 		return -1;
-	d->size = (uint64_t)size;
-	d->date_nsec = (uint32_t)nsec;
 	return d->path[0] == '/' ? 0 : err_set(e, ERR_CORRUPT, "'path' is not absolute");
 }
 
@@ -192,20 +121,8 @@ static int read_exports(struct vm_point *p, const json_t *point, struct error *e
 
 static int read_point(struct vm_point *p, const json_t *v, struct error *e)
 {
-	static const char *const modes[] = {"auto", "cold", "live", "instant"},
-				 *const vias[] = {"any", "internal", "overlay"},
-				 *const states[] = {"running", "paused", "shut off"};
-	unsigned mode, via, was;
-
-	if (get_word(&p->name, v, "name", MAX_WORD, true, e) || get_word(&p->parent, v, "parent", MAX_WORD, false, e) ||
-		get_number(&p->created, v, "created", 0, INT64_MAX, e) || get_choice(&mode, v, "mode", modes, 4, e) ||
-		get_choice(&via, v, "via", vias, 3, e) || get_choice(&was, v, "was", states, 3, e) ||
-		get_text(&p->xml, v, "xml", MAX_XML, false, e) || read_memory(p, v, e))
+	if (point_head_read(p, v, e) || get_text(&p->xml, v, "xml", MAX_XML, false, e) || read_memory(p, v, e))
 		return -1;
-	p->mode = (enum vm_mode)mode;
-	p->via = (enum vm_via)via;
-	p->was = (enum driver_state)was;
-	p->quiesced = json_is_true(json_object_get(v, "quiesced"));
 	return read_disks(p, v, e) || read_exports(p, v, e) ? -1 : 0;
 }
 
@@ -279,7 +196,7 @@ static int check_family(const struct vm_catalog *c, const struct vm_point **sort
 	return check_no_circle(c, numbers, numbers + c->count, e);
 }
 
-static int check(const struct vm_catalog *c, struct error *e)
+int catalog_check_family(const struct vm_catalog *c, struct error *e)
 {
 	AUTO_FREE const struct vm_point **sorted = mem_calloc(c->count + 1, sizeof *sorted, "snapshots", e);
 	AUTO_FREE unsigned *numbers = mem_calloc(2 * (size_t)c->count + 1, sizeof *numbers, "snapshots", e);
@@ -316,7 +233,7 @@ int catalog_parse(const char *text, size_t len, const char *uuid, struct vm_cata
 	if (!root)
 		return err_set(e, ERR_CORRUPT, "line %d: %s", where.line, where.text);
 	if (!read_head(root, uuid, e) && !get_word(&out->current, root, "current", MAX_WORD, false, e) &&
-		!read_points(out, root, e) && !check(out, e))
+		!read_points(out, root, e) && !catalog_check_family(out, e))
 		return 0;
 	vm_catalog_free(out);
 	return -1;

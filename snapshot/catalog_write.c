@@ -3,7 +3,7 @@
  * The catalog onto the disk: whole, under another name, durable, and then its name. The domain's lock is held, so one other name is
  * enough.
  */
-#include "snapshot/internal.h"
+#include "snapshot/member.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,12 +16,6 @@ char *catalog_path(const struct vm *vm, struct error *e)
 	return mem_printf(e, "%s/%s.snapshots", vm->opts.state_dir, vm->domain.uuid);
 }
 
-static void optional(struct json *j, const char *key, const char *value)
-{
-	if (value)
-		json_string(j, key, value);
-}
-
 static void put_disks(struct json *j, const struct vm_point *p)
 {
 	json_array_begin(j, "disks");
@@ -29,12 +23,9 @@ static void put_disks(struct json *j, const struct vm_point *p)
 		const struct vm_point_disk *d = &p->disks[i];
 
 		json_object_begin(j, NULL);
-		json_string(j, "target", d->target);
+		point_disk_put(j, d);
 		json_string(j, "path", d->path);
-		json_uint(j, "virtual-size", d->size);
 		json_string(j, "id", d->id);
-		json_int(j, "date", d->date_sec);
-		json_uint(j, "date-nsec", d->date_nsec);
 		json_object_end(j);
 	}
 	json_array_end(j);
@@ -52,7 +43,7 @@ static void put_exports(struct json *j, const struct vm_point *p)
 		json_string(j, "to", x->to);
 		json_uint(j, "bytes", x->bytes);
 		json_string(j, "sha256", x->digest);
-		optional(j, "since", x->since);
+		put_optional(j, "since", x->since);
 		json_object_end(j);
 	}
 	json_array_end(j);
@@ -71,22 +62,11 @@ static void put_memory(struct json *j, const struct vm_point *p)
 	}
 }
 
-static const char *was_name(enum driver_state s)
-{
-	return s == DRIVER_RUNNING ? "running" : s == DRIVER_PAUSED ? "paused" : "shut off";
-}
-
 static void put_point(struct json *j, const struct vm_point *p)
 {
 	json_object_begin(j, NULL);
-	json_string(j, "name", p->name);
-	optional(j, "parent", p->parent);
-	json_int(j, "created", p->created);
-	json_string(j, "mode", vm_mode_name(p->mode));
-	json_string(j, "via", vm_via_name(p->via));
-	json_bool(j, "quiesced", p->quiesced);
-	json_string(j, "was", was_name(p->was));
-	optional(j, "xml", p->xml);
+	point_head_put(j, p);
+	put_optional(j, "xml", p->xml);
 	put_memory(j, p);
 	put_disks(j, p);
 	put_exports(j, p);
@@ -102,7 +82,7 @@ static void put_catalog(const struct vm *vm, const struct vm_catalog *c, FILE *f
 	json_int(&j, "version", CATALOG_VERSION);
 	json_string(&j, "uuid", vm->domain.uuid);
 	json_string(&j, "domain", vm->domain.name);
-	optional(&j, "current", c->current);
+	put_optional(&j, "current", c->current);
 	json_array_begin(&j, "points");
 	for (unsigned i = 0; i < c->count; i++)
 		if (c->points[i].state != VM_POINT_UNLISTED)
