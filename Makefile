@@ -12,7 +12,8 @@ FOLDERS := base io qcow2 convert lib
 LIB_SRC := $(foreach d,$(FOLDERS),$(sort $(wildcard $(d)/*.c)))
 CLI_SRC := $(sort $(wildcard cli/*.c))
 # Machines: in the program, not in the library.
-VM_SRC = $(sort $(filter-out $(if $(call on,$(HAVE_LIBVIRT)),,driver/libvirt_%.c),$(wildcard driver/*.c snapshot/*.c)))
+VM_SRC = $(sort $(filter-out $(if $(call on,$(HAVE_LIBVIRT)),,driver/libvirt_%.c) \
+	$(if $(call on,$(HAVE_LIBARCHIVE)),,snapshot/tar_libarchive.c),$(wildcard driver/*.c snapshot/*.c)))
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c))
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
@@ -40,20 +41,23 @@ HAVE_ISAL ?= $(call have,libisal)
 HAVE_SECCOMP ?= $(call have,libseccomp)
 HAVE_LIBVIRT ?= $(call have,libvirt libvirt-qemu libxml-2.0)
 HAVE_CURL ?= $(call have,libcurl yaml-0.1)
+HAVE_LIBARCHIVE ?= $(call have,libarchive)
 DEFS_ALL := $(if $(call on,$(HAVE_LIBDEFLATE)),-DHAVE_LIBDEFLATE) $(if $(call on,$(HAVE_ISAL)),-DHAVE_ISAL) \
 	$(if $(call on,$(HAVE_SECCOMP)),-DHAVE_SECCOMP) $(if $(call on,$(HAVE_LIBVIRT)),-DHAVE_LIBVIRT) \
-	$(if $(call on,$(HAVE_CURL)),-DHAVE_CURL)
+	$(if $(call on,$(HAVE_CURL)),-DHAVE_CURL) $(if $(call on,$(HAVE_LIBARCHIVE)),-DHAVE_LIBARCHIVE)
 LIBS := $(if $(call on,$(HAVE_LIBDEFLATE)),-ldeflate) $(if $(call on,$(HAVE_ISAL)),-lisal) \
 	$(if $(call on,$(HAVE_SECCOMP)),-lseccomp) -lzstd -lz -lcrypto -ljansson
 VM_LIBS := $(if $(call on,$(HAVE_LIBVIRT)),-lvirt-qemu -lvirt -lxml2)
+TAR_LIBS := $(if $(call on,$(HAVE_LIBARCHIVE)),-larchive)
 STORE_LIBS := $(if $(call on,$(HAVE_CURL)),-lcurl -lyaml)
 # What loads many libraries is loaded itself only when it is asked for (base/module.c).
-MODULES := $(strip $(if $(call on,$(HAVE_LIBVIRT)),$(B)/qsnap-libvirt.so) $(if $(call on,$(HAVE_CURL)),$(B)/qsnap-glance.so))
+MODULES := $(strip $(if $(call on,$(HAVE_LIBVIRT)),$(B)/qsnap-libvirt.so) $(if $(call on,$(HAVE_CURL)),$(B)/qsnap-glance.so) \
+	$(if $(call on,$(HAVE_LIBARCHIVE)),$(B)/qsnap-tar.so))
 # The address sanitizer looks for the functions that it stands before when the program starts, so what modules need must be there then.
 # driver-probe has it so; qsnap starts half as fast with it, so a sanitizer build of it that shall reach a libvirt is made with EARLY=1.
-EARLY_LIBS := $(if $(SAN),-Wl$(comma)--no-as-needed $(VM_LIBS) $(STORE_LIBS))
+EARLY_LIBS := $(if $(SAN),-Wl$(comma)--no-as-needed $(VM_LIBS) $(STORE_LIBS) $(TAR_LIBS))
 XML_FLAGS := $(shell pkg-config --cflags libxml-2.0 2>/dev/null)
-$(B)/driver/libvirt_%.o $(B)/tests/unit/test_libvirt.o: private CPPFLAGS += $(XML_FLAGS)
+$(B)/driver/libvirt_%.o $(B)/tests/unit/test_libvirt.o $(B)/tests/unit/test_libvirt_import.o: private CPPFLAGS += $(XML_FLAGS)
 
 OPT ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wvla -Wpointer-arith \
@@ -68,7 +72,8 @@ all: $(if $(CLI_SRC),$(B)/qsnap) $(MODULES) $(B)/libqsnap.so $(B)/libqsnap.a ## 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 	@echo 'Variables: B=FOLDER (build), SAN=address,undefined|thread, CC=clang, PREFIX, DESTDIR, CI=1 (warnings are errors),'
-	@echo '           HAVE_LIBDEFLATE=0, HAVE_ISAL=0, HAVE_SECCOMP=0, HAVE_LIBVIRT=0, HAVE_CURL=0 (leave a library out)'
+	@echo '           HAVE_LIBDEFLATE=0, HAVE_ISAL=0, HAVE_SECCOMP=0, HAVE_LIBVIRT=0, HAVE_CURL=0,'
+	@echo '           HAVE_LIBARCHIVE=0 (leave a library out)'
 
 # What was compiled with other flags, or linked from other files, is made again.
 stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(1))' > $@
@@ -100,6 +105,9 @@ $(B)/qsnap: $(CLI_OBJ) $(B)/internal.a $(B)/objects.stamp
 $(B)/qsnap-libvirt.so: $(filter $(B)/driver/libvirt_%,$(VM_OBJ)) $(B)/internal.a $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) -shared -Wl,--exclude-libs,ALL -o $@ $(filter $(B)/driver/libvirt_%,$(VM_OBJ)) $(B)/internal.a $(VM_LIBS) $(LIBS)
 
+$(B)/qsnap-tar.so: $(filter $(B)/snapshot/tar_libarchive.o,$(VM_OBJ)) $(B)/internal.a $(B)/objects.stamp
+	$(CC) $(LDFLAGS_ALL) -shared -Wl,--exclude-libs,ALL -o $@ $(filter $(B)/snapshot/tar_libarchive.o,$(VM_OBJ)) $(B)/internal.a $(TAR_LIBS) $(LIBS)
+
 STORE_MODULE_OBJ = $(filter-out $(B)/store/store.o,$(STORE_OBJ))
 $(B)/qsnap-glance.so: $(STORE_MODULE_OBJ) $(B)/internal.a $(B)/objects.stamp
 	$(CC) $(LDFLAGS_ALL) -shared -Wl,--exclude-libs,ALL -o $@ $(STORE_MODULE_OBJ) $(B)/internal.a $(STORE_LIBS) $(LIBS)
@@ -114,7 +122,7 @@ $(B)/tests/unit/%.o: private CPPFLAGS += -I$(B)
 # tests/unit/alloc_fault.c, journal_fault.c and scripted_world.c stand before these.
 UNIT_WRAPPED := mem_calloc mem_alloc_pages realloc pwrite64 fdatasync statvfs64
 $(B)/unit: $(MODULES) $(UNIT_OBJ) $(B)/internal.a $(B)/objects.stamp
-	$(CC) $(LDFLAGS_ALL) $(UNIT_WRAPPED:%=-Wl,--wrap=%) -o $@ $(UNIT_OBJ) $(B)/internal.a $(VM_LIBS) $(STORE_LIBS) $(LIBS) $$(pkg-config --libs check)
+	$(CC) $(LDFLAGS_ALL) $(UNIT_WRAPPED:%=-Wl,--wrap=%) -o $@ $(UNIT_OBJ) $(B)/internal.a $(VM_LIBS) $(STORE_LIBS) $(TAR_LIBS) $(LIBS) $$(pkg-config --libs check)
 unit: $(B)/unit ## build and run the unit tests
 	$(B)/unit
 

@@ -183,6 +183,16 @@ int cli_vm_recover_undefined(struct cli_vm *v, const char *uuid, struct error *e
 	return vm_recover_undefined(&opts, uuid, e);
 }
 
+int cli_vm_run_import(struct cli_vm *v, const struct vm_import *how, struct vm_imported *out, struct error *e)
+{
+	const struct vm_opts opts = options_for(v, NULL);
+
+	if (vm_import(&opts, how, out, e) == 0)
+		return 0;
+	v->domain = out->left ? out->uuid : NULL;
+	return -1;
+}
+
 int cli_vm_open(struct cli_vm *v, const char *domain, bool read_only, struct error *e)
 {
 	struct vm_opts opts = options_for(v, domain);
@@ -309,6 +319,8 @@ static int vm_run(struct cli *c, int argc, char **argv)
 static const struct cli_command *const vm_verbs[] = {
 	&cli_vm_delete,
 	&cli_vm_disks,
+	&cli_vm_export,
+	&cli_vm_import,
 	&cli_vm_list,
 	&cli_vm_prune,
 	&cli_vm_recover,
@@ -328,7 +340,7 @@ static const struct cli_option vm_options[] = {
 
 const struct cli_command cli_vm = {
 	.name = "vm",
-	.summary = "Take, list, delete and go back to snapshots of virtual machines",
+	.summary = "Take, list, move, delete and go back to snapshots of virtual machines",
 	.arguments = "COMMAND [--help | ...]",
 	.options = vm_options,
 	.run = vm_run,

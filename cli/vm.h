@@ -9,8 +9,8 @@
 #include "cli/cli.h"
 #include "snapshot/snapshot.h"
 
-extern const struct cli_command cli_vm_delete, cli_vm_disks, cli_vm_list, cli_vm_prune, cli_vm_recover, cli_vm_revert,
-	cli_vm_show, cli_vm_snapshot;
+extern const struct cli_command cli_vm_delete, cli_vm_disks, cli_vm_export, cli_vm_import, cli_vm_list, cli_vm_prune,
+	cli_vm_recover, cli_vm_revert, cli_vm_show, cli_vm_snapshot;
 
 enum cli_vm_status {
 	CLI_VM_FAILED = 1, /* and the guest is as it was */
@@ -73,6 +73,8 @@ int cli_vm_begin(struct cli_vm *v, struct error *e);
 int cli_vm_open(struct cli_vm *v, const char *domain, bool read_only, struct error *e);
 /* vm_recover_undefined for who steps and notes are told to. */
 int cli_vm_recover_undefined(struct cli_vm *v, const char *uuid, struct error *e);
+/* vm_import for them; after a failure that leaves something the domain is known by its UUID in *out. */
+int cli_vm_run_import(struct cli_vm *v, const struct vm_import *how, struct vm_imported *out, struct error *e);
 /* Closes the domain; tells the failure, and what is left. `failed`: 0, or -1 with an error. Returns the exit status. */
 int cli_vm_close(struct cli_vm *v, int failed, const struct error *e);
 /* Closes the rest. Returns `status`. */

@@ -57,7 +57,7 @@ static int recover(struct cli_vm *v, const char *domain, bool undefined)
 	v->domain = domain;
 	if (!failed)
 		failed = cli_vm_open(v, d.name, false, &e) < 0 || vm_recover(v->vm, &e) < 0 ? -1 : 0;
-	else if (e.code == ERR_NOT_FOUND && undefined)
+	else if (e.code == ERR_NOT_FOUND && (undefined || vm_needs_no_domain(v->state_dir, domain)))
 		failed = cli_vm_recover_undefined(v, domain, &e);
 	if (!failed && !v->quiet)
 		printf("%s: nothing is left to take back\n", d.name ? d.name : domain);

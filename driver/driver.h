@@ -112,6 +112,19 @@ enum driver_copy_flags {
 	DRIVER_COPY_SYNC = 2,    /* the guest's writes wait until they are in the copy, too */
 };
 
+/* What a definition that comes from elsewhere is to be here. */
+struct driver_import {
+	const char *name, *uuid;
+	bool renamed; /* it is another machine: what others know it by, as its network addresses, is made anew, from the UUID */
+	const struct driver_new_file *files; /* disks that come with it; others are not allowed */
+	unsigned file_count;
+	const char *nvram; /* a file that comes with it; NULL: the hypervisor makes one where the machine has any */
+	bool trusted;      /* it may name files, devices and programs of the host */
+	/* What was left out is told; NULL: nobody is. */
+	void (*note)(void *ctx, const char *text);
+	void *note_ctx;
+};
+
 struct driver_ops {
 	/* Whether this hypervisor runs on this very host, so that its paths are ours. Else ERR_UNSUPPORTED that says why. */
 	int (*local)(struct driver *d, struct error *e);
@@ -165,6 +178,10 @@ struct driver_ops {
 
 	/* The persistent definition, as a whole. */
 	int (*define)(struct driver *d, const char *uuid, const char *xml, struct error *e);
+	/* The text of a definition, changed as `how` says; the caller's. Nothing is defined. ERR_DENIED: it names what it may not. */
+	int (*adapt)(struct driver *d, const char *xml, const struct driver_import *how, char **out, struct error *e);
+	/* A new domain of this UUID. ERR_USAGE: it, or one of its name, is there. */
+	int (*create)(struct driver *d, const char *uuid, const char *xml, struct error *e);
 
 	/* The hypervisor's own records. `define_record` makes one for internal snapshots of these disks that exist; `forget` drops it. */
 	int (*records)(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count,

@@ -7,7 +7,7 @@
 #include "driver/libvirt_internal.h"
 
 /* The new elements come from a tree of their own, so that a path is no more than a path. */
-static int put_file(xmlNode *disk, const struct driver_new_file *file, struct error *e)
+int libvirt_xml_put_file(xmlNode *disk, const struct driver_new_file *file, struct error *e)
 {
 	struct libvirt_xml x = {0};
 	xmlNode *made = libvirt_xml_add(&x, NULL, "disk", NULL);
@@ -55,6 +55,17 @@ int libvirt_define(struct driver *d, const char *uuid, const char *xml, struct e
 	return !dom || libvirt_refuse_other_uuid(uuid, xml, e) ? -1 : define(l, xml, e);
 }
 
+/* Defining one that is there would change it. libvirt itself refuses a name that another one has. */
+int libvirt_create(struct driver *d, const char *uuid, const char *xml, struct error *e)
+{
+	struct libvirt *l = libvirt_of(d);
+	AUTO_DOMAIN virDomainPtr there = libvirt_domain(l, uuid, e);
+
+	if (there)
+		return err_set(e, ERR_USAGE, "a domain of UUID %s is there already", uuid);
+	return e->code != ERR_NOT_FOUND || libvirt_refuse_other_uuid(uuid, xml, e) ? -1 : define(l, xml, e);
+}
+
 int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e)
 {
 	struct libvirt *l = libvirt_of(d);
@@ -63,7 +74,7 @@ int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_n
 		dom ? libvirt_definition(l, dom, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE, e) : NULL;
 	AUTO_DOC xmlDoc *doc = xml ? libvirt_xml_parse(xml, e) : NULL;
 	xmlNode *disk = doc ? libvirt_xml_disk(doc, file->target, e) : NULL;
-	AUTO_FREE char *text = disk && !put_file(disk, file, e) ? libvirt_xml_print(doc, e) : NULL;
+	AUTO_FREE char *text = disk && !libvirt_xml_put_file(disk, file, e) ? libvirt_xml_print(doc, e) : NULL;
 
 	return text ? define(l, text, e) : -1;
 }

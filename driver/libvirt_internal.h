@@ -65,6 +65,7 @@ bool libvirt_xml_is(const xmlNode *n, const char *name);
 xmlNode *libvirt_xml_child(const xmlNode *n, const char *name);
 /* The next sibling of the same name. */
 xmlNode *libvirt_xml_next(const xmlNode *n);
+void libvirt_xml_drop(xmlNode *n); /* NULL is allowed */
 bool libvirt_xml_attr_is(const xmlNode *n, const char *attr, const char *value);
 /* An attribute, or the text in a child element, as a string of our own; *out NULL when it is not there. */
 int libvirt_xml_attr(const xmlNode *n, const char *attr, char **out, struct error *e);
@@ -103,6 +104,16 @@ xmlNode *libvirt_xml_disk(xmlDoc *definition, const char *target, struct error *
 int libvirt_refuse_other_uuid(const char *uuid, const char *xml, struct error *e);
 /* Whether some device has this alias. */
 bool libvirt_xml_has_alias(xmlDoc *definition, const char *alias);
+
+/* Another file for a <disk> (libvirt_define.c). */
+int libvirt_xml_put_file(xmlNode *disk, const struct driver_new_file *file, struct error *e);
+
+/* ---- definitions from elsewhere (libvirt_adapt.c, libvirt_strange.c) ---- */
+
+/* ERR_DENIED for what may reach the host; what a guest can do without goes, and is told. */
+int libvirt_refuse_strange(xmlNode *root, const struct driver_import *how, struct error *e);
+bool libvirt_import_brings(const struct driver_import *how, const xmlNode *disk);
+void libvirt_import_tell(const struct driver_import *how, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* ---- operations, one or a few to a file ---- */
 
@@ -162,6 +173,8 @@ int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_
 	const char *memory, struct error *e);
 int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e);
 int libvirt_define(struct driver *d, const char *uuid, const char *xml, struct error *e);
+int libvirt_adapt(struct driver *d, const char *xml, const struct driver_import *how, char **out, struct error *e);
+int libvirt_create(struct driver *d, const char *uuid, const char *xml, struct error *e);
 int libvirt_records(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count, struct error *e);
 int libvirt_define_record(struct driver *d, const char *uuid, const char *name, int64_t created,
 	const char *const *targets, unsigned count, struct error *e);

@@ -51,6 +51,14 @@ xmlNode *libvirt_xml_next(const xmlNode *n)
 	return s;
 }
 
+void libvirt_xml_drop(xmlNode *n)
+{
+	if (!n)
+		return;
+	xmlUnlinkNode(n);
+	xmlFreeNode(n);
+}
+
 bool libvirt_xml_attr_is(const xmlNode *n, const char *attr, const char *value)
 {
 	AUTO_TEXT xmlChar *v = n ? xmlGetNoNsProp(n, (const xmlChar *)attr) : NULL;

@@ -128,18 +128,18 @@ static void describe(const struct take *t, const struct part *p, const struct vm
 	struct convert_opts *o)
 {
 	*of = (struct extraction){.source = {.name = p->path},
-		.snapshot = {.name = p->snapshot},
-		.since = {.name = t->opts->since, .id = p->since.id}};
+		.snapshot = {.name = p->snapshot, .id = p->snapshot_id},
+		.since = {.name = p->since_name, .id = p->since.id}};
 	disk_chain_opts(p, &of->source.open);
 	of->source.open.snapshot = p->snapshot ? &of->snapshot : NULL;
-	of->source.since = t->opts->since ? &of->since : NULL;
+	of->source.since = p->since_name ? &of->since : NULL;
 	convert_defaults(o);
 	o->sources = &of->source;
 	o->source_count = 1;
 	o->create = t->opts->create;
 	o->create.backing_name = p->backing;
 	o->create.backing_format = p->backing ? image_format_name(IMAGE_QCOW2) : NULL;
-	o->create.nameless_backing = t->opts->since && !p->backing;
+	o->create.nameless_backing = p->since_name && !p->backing;
 	o->compress = t->opts->compress;
 	o->threads = t->opts->threads;
 	o->target = out->path ? out->path : "-";
@@ -174,7 +174,7 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 			e->code = ERR_CHANGED;
 		return err_prefix(e, "disk %s", p->disk->target);
 	}
-	if (take_was_still(p, e) || take_since_was_there(t, p, e))
+	if (take_was_still(p, e) || take_since_was_there(p, e))
 		return err_prefix(e, "disk %s", p->disk->target);
 	out->size = result.virtual_size;
 	out->bytes = result.target_bytes;

@@ -34,6 +34,11 @@ enum trace_kind {
 	TRACE_NVRAM, /* the NVRAM `path` is that of the snapshot; what it was is in the file `name`, NULL: there was none */
 	TRACE_START, /* the guest is to be started; `name`: "paused" or "running"; `path`: its memory, NULL: it boots */
 	TRACE_UNSAVED, /* the domain's saved state is to go */
+	TRACE_FOLDER,  /* the folder `path`, with all that is in it; ours if it is the one of `dev` and `ino` */
+	/* A domain that is to be (snapshot/import.c): IMPORT is the oldest trace, then FOLDER, FILE, CATALOG. It is done when the hypervisor
+	 * has the domain: then all but FOLDER leave the journal at once. */
+	TRACE_IMPORT, /* domain `name` comes out of a bundle */
+	TRACE_CATALOG, /* the catalog is a new one; `name`: the file that one of an earlier domain is called meanwhile; NULL: none */
 	TRACE_KINDS,
 };
 struct trace {
@@ -105,6 +110,8 @@ bool vm_cancelled(const struct vm *vm);
 const struct driver_disk *vm_disk(const struct vm *vm, const char *target); /* NULL: none */
 /* The guest has a QEMU process: its disks are for the hypervisor to change. */
 bool vm_active(const struct vm *vm);
+/* The folder that a path is in; the caller's. */
+char *vm_parent(const char *path, struct error *e);
 /* Sleeps `ms`; false when cancelled. */
 bool vm_sleep(const struct vm *vm, unsigned ms);
 
@@ -156,6 +163,12 @@ int undo_file(struct vm *vm, const struct trace *t, struct error *e);
 int undo_record(struct vm *vm, const struct trace *t, struct error *e);
 int undo_point(struct vm *vm, const struct trace *t, struct error *e);   /* (snapshot/point.c) */
 int undo_current(struct vm *vm, const struct trace *t, struct error *e); /* (snapshot/revert_account.c) */
+/* (snapshot/import_settle.c) */
+int undo_import(struct vm *vm, const struct trace *t, struct error *e);
+int undo_catalog(struct vm *vm, const struct trace *t, struct error *e);
+/* An import that the journal tells of is done when its domain is there, on the disks that were made for it: then its traces are
+ * dropped. */
+int import_settle(struct vm *vm, struct error *e);
 
 /* ---- the catalog: STATE/UUID.snapshots, a JSON object ---- */
 
@@ -184,24 +197,7 @@ int undo_nvram(struct vm *vm, const struct trace *t, struct error *e); /* (snaps
 int undo_start(struct vm *vm, const struct trace *t, struct error *e);
 int undo_unsaved(struct vm *vm, const struct trace *t, struct error *e);
 
-/* ---- files of ours (snapshot/made.c) ---- */
-
-struct made {
-	struct vm *vm;
-	unsigned trace;
-};
-/* The trace, and options for target_open or convert_run, which make the file; `m` stays where it is until then. */
-int made_begin(struct made *m, struct vm *vm, const char *path, struct target_opts *opts, struct error *e);
-/* The same, and the file, which has the owner and mode of `owner`, if not NULL. It gets its name by target_commit. */
-int made_open(struct made *m, struct vm *vm, const char *path, const struct io *owner, struct target **out,
-	struct error *e);
-
-/* A new file of ours, for nobody else to read, that has all bytes of `from` (NULL: none yet). */
-int made_copy(struct vm *vm, const char *path, struct io *from, unsigned *trace, struct error *e);
-/* The same, of bytes in memory. */
-int made_of_bytes(struct vm *vm, const char *path, const void *bytes, size_t len, unsigned *trace, struct error *e);
-/* A second name for a file of ours, whole and durable. ERR_USAGE: `path` is there. */
-int made_link(struct vm *vm, const char *from, const char *path, unsigned *trace, struct error *e);
+#include "snapshot/made.h"
 
 /* ---- how long things take ---- */
 
@@ -235,6 +231,7 @@ struct part {
 	char *path;                     /* the file to read; owned */
 	enum driver_format format;
 	const char *snapshot;             /* internal snapshot to read there; NULL: the image itself */
+	const char *snapshot_id;          /* its number; NULL: the first of that name */
 	const struct driver_image *below; /* its backing files as the definition has them, `below_count` of them */
 	unsigned below_count;
 	bool whole_chain;           /* there are no others */
@@ -242,7 +239,8 @@ struct part {
 	unsigned trace;             /* of the internal snapshot; 0: none */
 	struct still *still;        /* while images are made: its files, the top and those below */
 	unsigned output;            /* trace of the image that is made; 0: none */
-	struct vm_point_disk since; /* `id` and time of the snapshot that the image is the changes since; owned */
+	const char *since_name;     /* the image is the changes since this snapshot; NULL: it is of all */
+	struct vm_point_disk since; /* its `id`, owned, and time */
 	char *backing;              /* the name that the image has for its backing file; owned; NULL: none */
 };
 /* A file of it that is no image. */
@@ -285,9 +283,9 @@ int take_choose(struct take *t, struct error *e);
 int take_since(struct take *t, struct error *e);
 int take_since_names(struct take *t, struct error *e);
 /* After the conversion: the earlier snapshot was the one that was meant. */
-int take_since_was_there(const struct take *t, const struct part *p, struct error *e);
+int take_since_was_there(const struct part *p, struct error *e);
 /* What the disk, open with what lies below it, has changed by now. */
-int take_since_bytes(const struct take *t, const struct part *p, struct chain *c, uint64_t *bytes, struct error *e);
+int take_since_bytes(const struct part *p, struct chain *c, uint64_t *bytes, struct error *e);
 /* Space for the images and for the disks' own growth, as far as it can be known (snapshot/space.c). */
 int take_space(struct take *t, struct error *e);
 /* ERR_LIMIT when a running guest is about to have no space for its own writes: rather no snapshot. */

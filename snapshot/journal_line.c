@@ -24,6 +24,9 @@ static const char *const kind_names[TRACE_KINDS] = {
 	[TRACE_NVRAM] = "nvram",
 	[TRACE_START] = "start",
 	[TRACE_UNSAVED] = "unsaved",
+	[TRACE_FOLDER] = "folder",
+	[TRACE_IMPORT] = "import",
+	[TRACE_CATALOG] = "catalog",
 };
 static const char *const format_names[] =
 	{[DRIVER_RAW] = "raw", [DRIVER_QCOW2] = "qcow2", [DRIVER_FORMAT_OTHER] = "other"};

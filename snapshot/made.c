@@ -6,6 +6,7 @@
 #include "snapshot/internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -118,4 +119,22 @@ int made_link(struct vm *vm, const char *from, const char *path, unsigned *trace
 	if (disk_identity(from, &t.dev, &t.ino, e) || trace_put(vm, &t, trace, e))
 		return -1;
 	return link(from, path) ? err_sys(e, errno, "%s", path) : 0;
+}
+
+/* order: which one it is, with its new name, into the journal; the name; the folder durable. */
+int made_name(struct vm *vm, enum trace_kind kind, const char *from, const char *to, unsigned *trace, struct error *e)
+{
+	struct trace t = {.kind = kind, .path = (char *)to};
+	AUTO_FREE char *folder = vm_parent(to, e);
+
+	if (!folder || disk_identity(from, &t.dev, &t.ino, e) || trace_put(vm, &t, trace, e))
+		return -1;
+	if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+		return folder_sync(folder, e);
+	if (errno != EINVAL && errno != ENOSYS)
+		return err_sys(e, errno, "%s", to);
+	/* A file system without that: a look must do. */
+	if (access(to, F_OK) == 0)
+		return err_sys(e, EEXIST, "%s", to);
+	return rename(from, to) ? err_sys(e, errno, "%s", to) : folder_sync(folder, e);
 }

@@ -6,6 +6,8 @@
 
 int vm_recover(struct vm *vm, struct error *e)
 {
+	if (import_settle(vm, e))
+		return -1;
 	unsigned count = vm_left(vm);
 
 	if (!count)

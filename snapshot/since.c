@@ -121,6 +121,7 @@ static int find_disk(struct take *t, const struct vm_point *p, unsigned i, struc
 			continue;
 		part->since = (struct vm_point_disk){.date_sec = d->date_sec, .date_nsec = d->date_nsec};
 		part->since.id = mem_strdup(d->id, e);
+		part->since_name = t->opts->since;
 		t->out->disks[i].base_size = d->size;
 		return part->since.id ? find_image(t, p, d, &t->out->disks[i].base, e) : -1;
 	}
@@ -214,9 +215,9 @@ int take_since_names(struct take *t, struct error *e)
 
 /* ---- the conversion ---- */
 
-static int find_state(const struct part *p, const struct vm_take *o, const struct qcow2 *q, struct error *e)
+static int find_state(const struct part *p, const struct qcow2 *q, struct error *e)
 {
-	const struct snapshot_query query = {.name = o->since, .id = p->since.id};
+	const struct snapshot_query query = {.name = p->since_name, .id = p->since.id};
 	int index = qcow2_snapshot_find(q, &query, e);
 
 	if (index < 0)
@@ -224,26 +225,26 @@ static int find_state(const struct part *p, const struct vm_take *o, const struc
 	const struct snapshot_entry *s = &q->snapshots[index].entry;
 
 	if (s->date_sec != p->since.date_sec || s->date_nsec != p->since.date_nsec)
-		return err_set(e, ERR_CHANGED, "snapshot '%s' is another one by now", o->since);
+		return err_set(e, ERR_CHANGED, "snapshot '%s' is another one by now", p->since_name);
 	return index;
 }
 
-int take_since_was_there(const struct take *t, const struct part *p, struct error *e)
+int take_since_was_there(const struct part *p, struct error *e)
 {
 	AUTO_CHAIN struct chain *c = NULL;
 
-	if (!t->opts->since)
+	if (!p->since_name)
 		return 0;
-	return disk_look(p->path, DRIVER_QCOW2, &c, e) || find_state(p, t->opts, c->layers[0].q, e) < 0 ? -1 : 0;
+	return disk_look(p->path, DRIVER_QCOW2, &c, e) || find_state(p, c->layers[0].q, e) < 0 ? -1 : 0;
 }
 
-int take_since_bytes(const struct take *t, const struct part *p, struct chain *c, uint64_t *bytes, struct error *e)
+int take_since_bytes(const struct part *p, struct chain *c, uint64_t *bytes, struct error *e)
 {
 	const struct qcow2 *q = c->layers[0].q;
 	struct qcow2_state since, now;
 	struct diff_extent x = {0};
 	struct diff *d;
-	int index = find_state(p, t->opts, q, e), more;
+	int index = find_state(p, q, e), more;
 
 	*bytes = 0;
 	qcow2_state_active(q, &now);

@@ -260,6 +260,49 @@ void vm_reverted_free(struct vm_reverted *r); /* what it owns */
  * state before. */
 int vm_revert(struct vm *vm, const struct vm_revert *opts, struct vm_reverted *out, struct error *e);
 
+/* ---- points that travel (snapshot/export.c, import.c): ARCHITECTURE.md, "Bundles" ---- */
+
+struct vm_export {
+	const char *name;           /* a point, whole */
+	const char *to;             /* a new folder; or a tar stream: a new file that ends in ".tar", or "-" */
+	int stream_fd;              /* used when `to` is "-" */
+	bool all;                   /* every point that is whole, and which was taken of which; else that one alone */
+	struct image_create create; /* options of the images, which are qcow2 */
+	bool compress;
+	unsigned threads;
+};
+struct vm_exported {
+	unsigned points, files;
+	uint64_t bytes; /* of the files */
+};
+void vm_export_defaults(struct vm_export *x);
+/* The bundle is whole, or not there. */
+int vm_export(struct vm *vm, const struct vm_export *opts, struct vm_exported *out, struct error *e);
+
+struct vm_import {
+	const char *from; /* a folder, a tar file, or "-" */
+	int stream_fd;    /* used when `from` is "-" */
+	const char *name; /* of the domain, with a UUID and addresses of its own; NULL: what it was called */
+	const char *to;   /* the folder of its disks, which exists */
+	bool trust;       /* definitions may name what is on the host */
+	unsigned threads;
+};
+struct vm_imported {
+	char *name;
+	char uuid[DRIVER_UUID_CHARS];
+	char *at; /* the point that the disks are at */
+	unsigned points;
+	struct driver_new_file *disks; /* all of them; strings are its own */
+	unsigned disk_count;
+	bool left; /* after a failure: something of ours is left, and vm_recover or vm_recover_undefined takes it back */
+};
+void vm_imported_free(struct vm_imported *i); /* what it owns */
+/* All of it is checked before anything is made. Then the domain is there with all its points, or nothing is. `o->domain` is not used.
+ * ERR_CHANGED: a file is not what the manifest says; ERR_DENIED: a definition names what is not its own. */
+int vm_import(const struct vm_opts *o, const struct vm_import *opts, struct vm_imported *out, struct error *e);
+/* Whether the journal of that UUID tells of an import that was not done, or of nothing: vm_recover_undefined need not be asked for. */
+bool vm_needs_no_domain(const char *state_dir, const char *uuid);
+
 /* ---- the rest ---- */
 
 /* A snapshot that a domain's disks hold (snapshot/list.c). */

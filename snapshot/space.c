@@ -11,7 +11,7 @@
 #include <sys/statvfs.h>
 
 /* A raw image has holes where a qcow2 one has nothing. */
-static int image_bytes(const struct take *t, const struct part *p, uint64_t *bytes, struct error *e)
+static int image_bytes(const struct part *p, uint64_t *bytes, struct error *e)
 {
 	struct image_create create;
 	AUTO_CHAIN struct chain *c = NULL;
@@ -22,7 +22,7 @@ static int image_bytes(const struct take *t, const struct part *p, uint64_t *byt
 	disk_chain_opts(p, &opts);
 	opts.lock = IO_LOCK_SHARED;
 	if (chain_open(&c, p->path, &opts, e) ||
-		(t->opts->since ? take_since_bytes(t, p, c, &m.required, e) : convert_measure(c, &create, &m, e)))
+		(p->since_name ? take_since_bytes(p, c, &m.required, e) : convert_measure(c, &create, &m, e)))
 		return err_prefix(e, "disk %s", p->disk->target);
 	*bytes = m.required;
 	return 0;
@@ -133,7 +133,7 @@ static int space_for_images(struct take *t, struct error *e)
 		return err_sys(e, errno, "%s", t->opts->to);
 	free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
 	for (unsigned i = 0; i < t->part_count; i++) {
-		if (image_bytes(t, &t->parts[i], &bytes, e))
+		if (image_bytes(&t->parts[i], &bytes, e))
 			return -1;
 		needed += bytes;
 	}

@@ -26,12 +26,16 @@ static int (*const undo[TRACE_KINDS])(struct vm *vm, const struct trace *t, stru
 	[TRACE_NVRAM] = undo_nvram,
 	[TRACE_START] = undo_start,
 	[TRACE_UNSAVED] = undo_unsaved,
+	[TRACE_FOLDER] = undo_folder,
+	[TRACE_IMPORT] = undo_import,
+	[TRACE_CATALOG] = undo_catalog,
 };
 
 /* The domain is gone, and its state, its jobs and its records with it: what is left are files. */
 static int undo_undefined(struct vm *vm, const struct trace *t, struct error *e)
 {
-	if (t->kind == TRACE_FILE || t->kind == TRACE_POINT || t->kind == TRACE_CURRENT || t->kind == TRACE_NVRAM)
+	if (t->kind == TRACE_FILE || t->kind == TRACE_POINT || t->kind == TRACE_CURRENT || t->kind == TRACE_NVRAM ||
+		t->kind >= TRACE_FOLDER)
 		return undo[t->kind](vm, t, e);
 	if ((t->kind != TRACE_INTERNAL && t->kind != TRACE_REVERTED && t->kind != TRACE_OVERLAY) ||
 		(access(t->path, F_OK) && errno == ENOENT))

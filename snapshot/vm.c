@@ -144,6 +144,16 @@ char *vm_absolute(const char *path, struct error *e)
 	return NULL;
 }
 
+char *vm_parent(const char *path, struct error *e)
+{
+	AUTO_FREE char *absolute = vm_absolute(path, e);
+	char *slash = absolute ? strrchr(absolute, '/') : NULL;
+
+	if (slash)
+		slash[slash == absolute] = 0;
+	return STEAL(absolute);
+}
+
 /* ---- journals that are there ---- */
 
 static int add_uuid(char ***uuids, unsigned *count, const char *file, struct error *e)

@@ -133,6 +133,21 @@ for words in "--mode hot" "--via nbd" "--via internal --mode live" "--via overla
 	# shellcheck disable=SC2086 # words
 	fails 2 "vm snapshot web $words" "$QSNAP" vm snapshot web $words
 done
+for words in export "export web" "export web a b --to c"; do
+	# shellcheck disable=SC2086 # words
+	fails 2 "vm $words" "$QSNAP" vm $words
+	says "Expecting the name of a domain and of a snapshot"
+done
+for words in "" "--to" "--to d --compress lz4" "--to d --threads x" "--format raw --to d"; do
+	# shellcheck disable=SC2086 # words
+	fails 2 "vm export web a $words" "$QSNAP" vm export web a $words
+done
+fails 2 "vm export web a --to with an empty name" "$QSNAP" vm export web a --to ""
+for words in "" "a b"; do
+	# shellcheck disable=SC2086 # words
+	fails 2 "vm import $words" "$QSNAP" vm import $words
+	says "Expecting a bundle"
+done
 fails 2 "prune without a rule" "$QSNAP" vm prune web --yes
 says "at least one --keep-... is needed"
 for words in "--keep-last 0" "--keep-daily x" "--keep-weekly -1" "--keep-within 7" "--keep-within 7x" "--keep-within 2h7d" \

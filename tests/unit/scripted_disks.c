@@ -49,10 +49,9 @@ int scripted_look(struct driver *d, const char *domain, struct driver_domain *ou
 	const struct world *w = S->w;
 
 	BEGIN("look");
-	if (w->undefined || (strcmp(domain, WORLD_UUID) != 0 && strcmp(domain, "machine") != 0))
+	if (w->undefined || (strcmp(domain, w->uuid) != 0 && strcmp(domain, w->name) != 0))
 		return err_set(e, ERR_NOT_FOUND, "no domain %s", domain);
-	*out = (struct driver_domain){.name = strdup("machine"),
-		.uuid = WORLD_UUID,
+	*out = (struct driver_domain){.name = strdup(w->name),
 		.state = w->state,
 		.paused_by_user = w->paused_by_user,
 		.persistent = !w->transient,
@@ -67,6 +66,7 @@ int scripted_look(struct driver *d, const char *domain, struct driver_domain *ou
 		.disks = calloc(w->disk_count, sizeof *out->disks),
 		.disk_count = w->disk_count,
 		.host_devices = calloc(1, sizeof *out->host_devices)};
+	snprintf(out->uuid, sizeof out->uuid, "%s", w->uuid);
 	for (unsigned i = 0; i < w->disk_count; i++)
 		out->disks[i] = look_at_disk(w, &w->disks[i]);
 	if (w->device && w->device_attached && world_active(w))

@@ -40,6 +40,9 @@ int scripted_set_source(struct driver *d, const char *uuid, const struct driver_
 int scripted_records(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count, struct error *e);
 int scripted_define_record(struct driver *d, const char *uuid, const char *name, int64_t created,
 	const char *const *targets, unsigned count, struct error *e);
+/* tests/unit/scripted_import.c */
+int scripted_adapt(struct driver *d, const char *xml, const struct driver_import *how, char **out, struct error *e);
+int scripted_create(struct driver *d, const char *uuid, const char *xml, struct error *e);
 int scripted_forget_record(struct driver *d, const char *uuid, const char *name, struct error *e);
 
 #endif

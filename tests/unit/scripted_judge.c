@@ -32,7 +32,7 @@ void world_read(const char *path, enum driver_format format, const char *snapsho
 	io_close(STEAL(io));
 }
 
-static void judge_image(const char *path, unsigned snapshots, const char *what)
+void world_judge_image(const char *path, unsigned snapshots, const char *what)
 {
 	const struct chain_opts opts = {
 		.format = IMAGE_QCOW2, .no_backing = true, .inspect = true, .lock = IO_LOCK_NONE};
@@ -47,7 +47,7 @@ static void judge_image(const char *path, unsigned snapshots, const char *what)
 		c->layers[0].q->snapshot_count);
 }
 
-static void judge_content(const char *path, enum driver_format format, const char *snapshot, const uint8_t *expected,
+void world_judge_content(const char *path, enum driver_format format, const char *snapshot, const uint8_t *expected,
 	const char *what)
 {
 	uint8_t bytes[WORLD_BYTES];
@@ -76,11 +76,11 @@ static void judge_disk(const struct world *w, const struct world_disk *d, const 
 	ck_assert_msg(d->job == before->job, "%s: disk %s has a job", what, d->target);
 	const struct world_image *top = &d->defined.images[0];
 
-	judge_content(top->path, top->format, NULL, d->content, what);
+	world_judge_content(top->path, top->format, NULL, d->content, what);
 	if (top->format == DRIVER_QCOW2)
-		judge_image(top->path, (kept != NULL) + w->more, what);
+		world_judge_image(top->path, (kept != NULL) + w->more, what);
 	if (kept)
-		judge_content(top->path, top->format, kept, d->instant, what);
+		world_judge_content(top->path, top->format, kept, d->instant, what);
 }
 
 static bool of_machine(const char *name)
@@ -179,6 +179,6 @@ void world_judge_output(const struct world *w, bool whole, const char *what)
 		char path[64];
 
 		snprintf(path, sizeof path, "out/%s.qcow2", w->disks[i].target);
-		judge_content(path, DRIVER_QCOW2, NULL, w->disks[i].instant, what);
+		world_judge_content(path, DRIVER_QCOW2, NULL, w->disks[i].instant, what);
 	}
 }

@@ -228,6 +228,8 @@ void world_reset(struct world *w, bool raw_second)
 	unlink(WORLD_NVRAM);
 	w->state = DRIVER_RUNNING;
 	snprintf(w->xml, sizeof w->xml, "<domain/>");
+	snprintf(w->name, sizeof w->name, "machine");
+	snprintf(w->uuid, sizeof w->uuid, WORLD_UUID);
 	w->agent = w->device = w->device_attached = true;
 	add_disk(w, "vda", DRIVER_QCOW2, true);
 	add_disk(w, "vdb", raw_second ? DRIVER_RAW : DRIVER_QCOW2, false);

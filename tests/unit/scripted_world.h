@@ -51,9 +51,10 @@ struct world {
 	unsigned nvram, nvram_instant; /* what its NVRAM has, and had at the instant; 0: it has none */
 	bool closed_disks;             /* its memory was written, and it has not run since */
 	bool restored;                 /* it went on from a file with its memory */
-	bool undefined;                /* the hypervisor does not have it any more */
-	bool device, device_attached;  /* one of the host, passed through */
-	char xml[64];                  /* the definition */
+	bool undefined;                /* the hypervisor does not have it any more, or not yet */
+	char name[64], uuid[DRIVER_UUID_CHARS];
+	bool device, device_attached; /* one of the host, passed through */
+	char xml[1024];               /* the definition */
 	char records[WORLD_RECORDS][64];
 	unsigned record_count;
 	struct world_disk disks[WORLD_DISKS];
@@ -113,6 +114,12 @@ int world_overlay(const char *path, const struct world_image *below, struct erro
 int world_commit(const char *overlay, struct error *e);
 
 /* ---- judging ---- */
+
+/* The image has so many snapshots and no damage. */
+void world_judge_image(const char *path, unsigned snapshots, const char *what);
+/* What it shows, or its snapshot. */
+void world_judge_content(const char *path, enum driver_format format, const char *snapshot, const uint8_t *expected,
+	const char *what);
 
 /* What a disk or an image shows, or a snapshot in it, all WORLD_BYTES of it. */
 void world_read(const char *path, enum driver_format format, const char *snapshot, uint8_t bytes[WORLD_BYTES]);

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Where the parts of an imported domain are to be, and its definitions, which say so.
+ */
+#include "snapshot/import.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+static int refuse_taken(const char *path, struct error *e)
+{
+	struct stat st;
+
+	if (!lstat(path, &st))
+		return err_set(e, ERR_USAGE, "%s exists already", path);
+	return errno == ENOENT ? 0 : err_sys(e, errno, "%s", path);
+}
+
+static int add_disk(struct import *x, const char *target, struct error *e)
+{
+	struct vm_imported *out = x->out;
+	struct driver_new_file *more;
+
+	for (unsigned i = 0; i < out->disk_count; i++)
+		if (strcmp(out->disks[i].target, target) == 0)
+			return 0;
+	more = realloc(out->disks, (out->disk_count + 1) * sizeof *more);
+	if (!more)
+		return err_set(e, ERR_NO_MEMORY, "no memory for a list of disks");
+	out->disks = more;
+	more += out->disk_count++;
+	*more = (struct driver_new_file){.format = DRIVER_QCOW2};
+	more->target = mem_strdup(target, e);
+	more->path = more->target ? mem_printf(e, "%s/%s-%s.qcow2", x->to, out->name, target) : NULL;
+	return more->path ? refuse_taken(more->path, e) : -1;
+}
+
+/* The disks of all points: one that the domain has not got any more can come back with a point. */
+int import_places(struct import *x, struct error *e)
+{
+	const struct vm_catalog *c = &x->b.catalog;
+	const unsigned current = bundle_point(&x->b, c->current);
+
+	for (unsigned i = 0; i < c->count; i++)
+		for (unsigned k = 0; k < c->points[i].disk_count; k++)
+			if (add_disk(x, c->points[i].disks[k].target, e))
+				return -1;
+	if (x->b.points[current].nvram == BUNDLE_NONE)
+		return 0;
+	x->nvram = mem_printf(e, "%s/%s_VARS.fd", x->to, x->out->name);
+	return x->nvram ? refuse_taken(x->nvram, e) : -1;
+}
+
+static void tell(void *ctx, const char *text)
+{
+	vm_note(ctx, "%s", text);
+}
+
+/* What is left out is told of the definition that the domain gets. */
+int import_definitions(struct import *x, struct error *e)
+{
+	const struct driver_ops *ops = x->vm.driver->ops;
+	struct driver_import how = {.name = x->out->name,
+		.uuid = x->out->uuid,
+		.renamed = x->opts->name,
+		.files = x->out->disks,
+		.file_count = x->out->disk_count,
+		.nvram = x->nvram,
+		.trusted = x->opts->trust,
+		.note_ctx = &x->vm};
+
+	for (unsigned i = 0; i < x->b.catalog.count; i++) {
+		struct vm_point *p = &x->b.catalog.points[i];
+		char *xml;
+
+		how.note = strcmp(p->name, x->b.catalog.current) == 0 ? tell : NULL;
+		if (ops->adapt(x->vm.driver, p->xml, &how, &xml, e))
+			return err_prefix(e, "the definition of snapshot '%s'", p->name);
+		free(p->xml);
+		p->xml = xml;
+	}
+	return 0;
+}
