@@ -47,7 +47,7 @@ class Flow:
         return [QSNAP, "vm", *words, "-c", self.rig.uri], {**os.environ, "QSNAP_STATE_DIR": self.rig.path("state")}
 
     def qsnap(self, *words):
-        words, env = self._vm("snapshot", self.guest.name, "--to", self.out, "--progress=json", *words)
+        words, env = self._vm("snapshot", self.guest.name, "taken", "--to", self.out, "--progress=json", *words)
         began, took = None, 0.0
         with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as command:
             for line in command.stderr:
@@ -70,6 +70,10 @@ class Flow:
         """A snapshot that both ways go back to."""
         self._qsnap_quietly("snapshot", self.guest.name, "bench", "--mode", "cold", "--keep")
 
+    def drop(self):
+        """What --keep has left."""
+        self._qsnap_quietly("delete", self.guest.name, "taken")
+
     def forget(self):
         self.virsh(["destroy", self.guest.name])
         self._qsnap_quietly("delete", self.guest.name, "bench")
@@ -88,10 +92,15 @@ class Flow:
             run("qemu-img", "convert", "-U", "-f", "qcow2", "-O", "qcow2", *options, source, image)
         self.flatten_seconds = time.monotonic() - began
 
-    def stock_overlay(self):
+    def stock_memory(self):
+        memory = os.path.join(self.out, "memory")
+        self.stock_overlay(f"--memspec file={memory},snapshot=external", "--live")
+        os.unlink(memory)
+
+    def stock_overlay(self, *what):
         name = self.guest.name
         tops = [path + ".stock" for path in self.guest.paths()]
-        self.virsh(["snapshot-create-as", name, "--disk-only", "--atomic", "--no-metadata",
+        self.virsh(["snapshot-create-as", name, *(what or ["--disk-only"]), "--atomic", "--no-metadata",
                     *(f"--diskspec {target},file={top}" for target, top in zip(TARGETS, tops))])
         self.flatten()
         for target, path in zip(TARGETS, self.guest.paths()):

@@ -60,6 +60,9 @@ struct cli_vm {
 	{                                                                                                              \
 		CLI_WAIT, "wait", "S", "seconds to wait for another qsnap that has the domain (default 0)"             \
 	}
+/* Those of verbs that change a domain. */
+#define CLI_ROWS_VM                                                                                                    \
+	CLI_ROW_CONNECT, CLI_ROW_STATE, CLI_ROW_WAIT, CLI_ROW_JSON, CLI_ROW_PROGRESS, CLI_ROW_QUIET, CLI_ROW_VERBOSE
 #define CLI_ROW_MAX_PAUSE                                                                                              \
 	{                                                                                                              \
 		CLI_MAX_PAUSE, "max-pause", "S",                                                                       \

@@ -108,13 +108,7 @@ static const struct cli_option export_options[] = {
 	{OPT_ALL, "all", NULL, "all snapshots of the domain that are whole, each as what differs from the one before"},
 	{OPT_COMPRESS, "compress", "HOW", "compress the images: zlib or zstd, with a level after a colon"},
 	{OPT_THREADS, "threads", "N", "number of threads; 0: do all on one (default: the processors)"},
-	CLI_ROW_CONNECT,
-	CLI_ROW_STATE,
-	CLI_ROW_WAIT,
-	CLI_ROW_JSON,
-	CLI_ROW_PROGRESS,
-	CLI_ROW_QUIET,
-	CLI_ROW_VERBOSE,
+	CLI_ROWS_VM,
 	CLI_ROW_END,
 };
 

@@ -91,13 +91,7 @@ static const struct cli_option import_options[] = {
 	{OPT_TO, "to", "DIR", "folder of the disks (default: " IMAGES ")"},
 	{OPT_TRUST, "trust-definition", NULL, "let the definition name files, devices and programs of this host"},
 	{OPT_THREADS, "threads", "N", "number of threads; 0: do all on one (default: the processors)"},
-	CLI_ROW_CONNECT,
-	CLI_ROW_STATE,
-	CLI_ROW_WAIT,
-	CLI_ROW_JSON,
-	CLI_ROW_PROGRESS,
-	CLI_ROW_QUIET,
-	CLI_ROW_VERBOSE,
+	CLI_ROWS_VM,
 	CLI_ROW_END,
 };
 

@@ -95,13 +95,7 @@ static const struct cli_option revert_options[] = {
 	{OPT_FIRST, "snapshot-first", "[NAME]",
 		"keep the present as a snapshot, =NAME or named by the time (default: it is given up)"},
 	{OPT_WITHOUT_MEMORY, "without-memory", NULL, "it boots from the disks, though the snapshot has its memory"},
-	CLI_ROW_CONNECT,
-	CLI_ROW_STATE,
-	CLI_ROW_WAIT,
-	CLI_ROW_JSON,
-	CLI_ROW_PROGRESS,
-	CLI_ROW_QUIET,
-	CLI_ROW_VERBOSE,
+	CLI_ROWS_VM,
 	CLI_ROW_END,
 };
 

@@ -22,8 +22,8 @@ int libvirt_xml_put_file(xmlNode *disk, const struct driver_new_file *file, stru
 	AUTO_TEXT xmlChar *type = xmlGetNoNsProp(root, (const xmlChar *)"type");
 	xmlNode *driver = libvirt_xml_child(disk, "driver");
 
-	libvirt_xml_drop_child(disk, "source");
-	libvirt_xml_drop_child(disk, "backingStore");
+	libvirt_xml_drop(libvirt_xml_child(disk, "source"));
+	libvirt_xml_drop(libvirt_xml_child(disk, "backingStore"));
 	if (!driver)
 		driver = xmlNewChild(disk, NULL, (const xmlChar *)"driver", NULL);
 	xmlNode *source = xmlDocCopyNode(libvirt_xml_child(root, "source"), disk->doc, 1);

@@ -83,8 +83,6 @@ xmlNode *libvirt_xml_add(struct libvirt_xml *x, xmlNode *parent, const char *nam
 void libvirt_xml_set(struct libvirt_xml *x, xmlNode *n, const char *attr, const char *value);
 /* The text of a tree that was changed, free(); NULL with an error. */
 char *libvirt_xml_print(xmlDoc *doc, struct error *e);
-/* The first child of this name goes, if there is one. */
-void libvirt_xml_drop_child(xmlNode *n, const char *name);
 /* A copy of another tree below `parent`. */
 void libvirt_xml_graft(struct libvirt_xml *x, xmlNode *parent, xmlNode *tree);
 /* A <disk>'s type, driver and source. */

@@ -134,7 +134,7 @@ static int copy_source(xmlNode *to, const xmlNode *from, struct error *e)
 	static const char *const parts[] = {"source", "backingStore"};
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
 		xmlNode *now = libvirt_xml_child(from, parts[i]);
-		libvirt_xml_drop_child(to, parts[i]);
+		libvirt_xml_drop(libvirt_xml_child(to, parts[i]));
 		xmlNode *copy = now ? xmlDocCopyNode(now, to->doc, 1) : NULL;
 		if (now && (!copy || !xmlAddChild(to, copy)))
 			return err_set(e, ERR_NO_MEMORY, "no memory for a definition");

@@ -88,15 +88,6 @@ int libvirt_xml_text(const xmlNode *n, const char *child, char **out, struct err
 	return v && !*out ? -1 : 0;
 }
 
-void libvirt_xml_drop_child(xmlNode *n, const char *name)
-{
-	xmlNode *child = libvirt_xml_child(n, name);
-	if (child) {
-		xmlUnlinkNode(child);
-		xmlFreeNode(child);
-	}
-}
-
 char *libvirt_xml_print(xmlDoc *doc, struct error *e)
 {
 	AUTO_TEXT xmlChar *text = NULL;

@@ -357,8 +357,8 @@ int disk_snapshot_apply(const char *path, enum io_lock_mode lock, const char *na
  * one, which nobody else takes while the disk is locked. */
 enum { SNAPSHOT_ID_CHARS = 24 };
 int disk_snapshot_next_id(const char *path, char id[SNAPSHOT_ID_CHARS], struct error *e);
-int disk_snapshot_switch(const char *path, enum io_lock_mode lock, const char *name, const char *id, const char *present,
-	const char *present_id, int64_t created, struct error *e);
+int disk_snapshot_switch(const char *path, enum io_lock_mode lock, const char *name, const char *id,
+	const char *present, const char *present_id, int64_t created, struct error *e);
 /* (snapshot/disk_revert.c) Reads all tables of the only snapshot of that name, beside a running guest, too. */
 int disk_snapshot_try(const char *path, const char *name, struct error *e);
 /* Whether the disk's state is that of a snapshot `name` and nothing was written since: 1, 0, -1. `id` NULL: of any of that name. */

@@ -105,15 +105,20 @@ void model_remove(struct model *s, unsigned index)
 		s->snapshots[i] = s->snapshots[i + 1];
 }
 
-int model_create(struct model *s, unsigned threads, struct error *e)
+static struct snapshot_new next_one(const struct model *s, char name[16], unsigned threads)
 {
-	char name[16];
-	const struct snapshot_new n = {.name = name,
+	snprintf(name, 16, "s%u", s->named + 1);
+	return (struct snapshot_new){.name = name,
 		.date_sec = 1,
 		.icount = UINT64_MAX,
 		.threads = threads,
 		.widen = s->kind.refcount_bits == 1};
-	snprintf(name, sizeof name, "s%u", s->named + 1);
+}
+
+int model_create(struct model *s, unsigned threads, struct error *e)
+{
+	char name[16];
+	const struct snapshot_new n = next_one(s, name, threads);
 	if (edit_snapshot_create(s->ed, &n, e) < 0)
 		return -1;
 	model_add(s);
@@ -131,12 +136,7 @@ int model_apply(struct model *s, unsigned index, unsigned threads, struct error 
 int model_switch(struct model *s, unsigned index, unsigned threads, struct error *e)
 {
 	char name[16];
-	const struct snapshot_new n = {.name = name,
-		.date_sec = 1,
-		.icount = UINT64_MAX,
-		.threads = threads,
-		.widen = s->kind.refcount_bits == 1};
-	snprintf(name, sizeof name, "s%u", s->named + 1);
+	const struct snapshot_new n = next_one(s, name, threads);
 	if (edit_snapshot_switch(s->ed, index, &n, e) < 0)
 		return -1;
 	model_add(s);
