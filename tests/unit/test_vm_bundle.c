@@ -5,31 +5,18 @@
  * with all its snapshots, byte for byte, or nothing is.
  */
 #include "tests/unit/bundle_cases.h"
-#include "tests/unit/journal_fault.h"
+#include "tests/unit/vm_fixture.h"
 
-#include <check.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 Suite *suite_vm_bundle(void);
 
-static struct world *w;
-static struct error e;
-
 static void enter(void)
 {
-	w = world_new(false);
 	bundle_tree(w);
 	ck_assert_int_eq(mkdir("out", 0700), 0);
 }
-
-static void leave(void)
-{
-	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
-	world_free(w);
-}
-
-#define OK(call) ck_assert_msg(!(call), "%s", e.msg)
 
 /* ---- nothing happens ---- */
 
@@ -95,29 +82,28 @@ END_TEST
 
 /* ---- something does ---- */
 
-enum { AT_STEP, AFTER_STEP, AT_LINE, IN_LINE, AFTER_LINE, DEATHS };
-enum { EVENTS_OF_STEPS = 4, LINE_FAILS = EVENTS_OF_STEPS, LINES_FAIL, FIRST_DEATH, HAPPENINGS = FIRST_DEATH + DEATHS };
+enum {
+	EVENTS_OF_STEPS = 4,
+	LINE_FAILS = EVENTS_OF_STEPS,
+	LINES_FAIL,
+	FIRST_DEATH,
+	HAPPENINGS = FIRST_DEATH + VM_DEATHS
+};
 
 static void plan(int what, unsigned k)
 {
-	static const enum journal_fault faults[DEATHS] = {[AT_LINE] = JOURNAL_FAULT_DIE_BEFORE,
-		[IN_LINE] = JOURNAL_FAULT_DIE_HALF,
-		[AFTER_LINE] = JOURNAL_FAULT_DIE_AFTER};
-
 	w->steps = 0;
 	if (what < EVENTS_OF_STEPS)
 		vm_fault_at(w, what, k, NULL);
 	else if (what < FIRST_DEATH)
 		journal_fault_at(k, JOURNAL_FAULT_FAILS, what == LINES_FAIL);
-	else if (what - FIRST_DEATH <= AFTER_STEP)
-		w->at = k, w->event = what - FIRST_DEATH == AT_STEP ? EVENT_DIE : EVENT_DIE_AFTER;
 	else
-		journal_fault_at(k, faults[what - FIRST_DEATH], false);
+		vm_death_at(w, what - FIRST_DEATH, k);
 }
 
 static bool was_reached(int what, unsigned k)
 {
-	return what < EVENTS_OF_STEPS || (what >= FIRST_DEATH && what - FIRST_DEATH <= AFTER_STEP)
+	return what < EVENTS_OF_STEPS || (what >= FIRST_DEATH && what - FIRST_DEATH < DIE_AT_LINE)
 		       ? w->steps >= k
 		       : journal_fault_calls() >= k;
 }
@@ -149,7 +135,7 @@ static bool happens(int (*run)(const void *unused), int what, unsigned k, bool *
 	}
 	bool died = vm_case_dies(run, NULL, text);
 
-	*reached = died || (what - FIRST_DEATH <= AFTER_STEP && was_reached(what, k));
+	*reached = died || (what - FIRST_DEATH < DIE_AT_LINE && was_reached(what, k));
 	return !died;
 }
 
@@ -206,8 +192,8 @@ Suite *suite_vm_bundle(void)
 	Suite *s = suite_create("vm_bundle");
 	TCase *t = tcase_create("bundle");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 120);
+	vm_fixture(t, 120);
+	tcase_add_checked_fixture(t, enter, NULL);
 	tcase_add_loop_test(t, test_there_and_back, 0, 8);
 	tcase_add_test(t, test_earlier_catalog);
 	tcase_add_loop_test(t, test_import, 0, HAPPENINGS);

@@ -6,14 +6,12 @@
 #include "snapshot/bundle.h"
 #include "tests/unit/bundle_cases.h"
 #include "tests/unit/scratch.h"
+#include "tests/unit/vm_fixture.h"
 
-#include <check.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 Suite *suite_vm_bundle_hostile(void);
-
-static struct error e;
 
 /* ---- manifests ---- */
 
@@ -132,20 +130,12 @@ END_TEST
 
 /* ---- bundles ---- */
 
-static struct world *w;
-
 static void enter(void)
 {
-	w = world_new(false);
 	bundle_tree(w);
 	ck_assert_int_eq(mkdir("out", 0700), 0);
 	ck_assert_msg(!bundle_export(w, "out/bundle", true, &e), "%s", e.msg);
 	bundle_nothing_there(w);
-}
-
-static void leave(void)
-{
-	world_free(w);
 }
 
 #define IMAGE "out/bundle/p0-vda.qcow2"
@@ -251,7 +241,8 @@ Suite *suite_vm_bundle_hostile(void)
 	tcase_add_loop_test(t, test_manifest, 0, (int)(sizeof manifests / sizeof *manifests));
 	tcase_add_test(t, test_bytes);
 	suite_add_tcase(s, t);
-	tcase_add_checked_fixture(b, enter, leave);
+	vm_fixture(b, 0);
+	tcase_add_checked_fixture(b, enter, NULL);
 	tcase_add_loop_test(b, test_changed, 0, (int)(sizeof changes / sizeof *changes));
 	tcase_add_test(b, test_in_the_way);
 	suite_add_tcase(s, b);

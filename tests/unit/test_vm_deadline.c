@@ -3,26 +3,12 @@
  * snapshot/: a guest that is held for longer than it may be, because a step takes too long: the snapshot is given up and the guest goes
  * on.
  */
-#include "tests/unit/vm_cases.h"
 
-#include <check.h>
+#include "tests/unit/vm_fixture.h"
+
 #include <unistd.h>
 
 Suite *suite_vm_deadline(void);
-
-static struct world *w;
-static struct world before;
-static struct error e;
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	world_free(w);
-}
 
 static const char *slow_op;
 
@@ -78,8 +64,7 @@ Suite *suite_vm_deadline(void)
 	Suite *s = suite_create("vm_deadline");
 	TCase *t = tcase_create("deadline");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 120);
+	vm_fixture(t, 120);
 	tcase_add_loop_test(t, test_deadline, 0, (int)(sizeof slow / sizeof *slow));
 	suite_add_tcase(s, t);
 	return s;

@@ -4,27 +4,10 @@
  * cancels there, or the guest's power goes. Afterwards, and after the next command, the machine is as before and nothing that
  * the guest wrote is lost.
  */
-#include "tests/unit/journal_fault.h"
-#include "tests/unit/vm_cases.h"
 
-#include <check.h>
+#include "tests/unit/vm_fixture.h"
 
 Suite *suite_vm_faults(void);
-
-static struct world *w;
-static struct world before;
-static struct error e;
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
-	world_free(w);
-}
 
 /* What was running is off then, and nobody may start it. */
 static void power_fails(struct world *world)
@@ -99,8 +82,7 @@ Suite *suite_vm_faults(void)
 	Suite *s = suite_create("vm_faults");
 	TCase *t = tcase_create("faults");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 120);
+	vm_fixture(t, 120);
 	tcase_add_loop_test(t, test_step, 0, vm_case_count * VM_FAULTS);
 	tcase_add_loop_test(t, test_journal_full, 0, vm_case_count * 2);
 	suite_add_tcase(s, t);

@@ -3,38 +3,13 @@
  * snapshot/: somebody else does something to the machine in the middle, and recovery of a machine that is not what it was; deleting
  * a snapshot, with each step failing and dying. No write of the guest is lost, and nothing is done to a file that is not the disk's.
  */
-#include "tests/unit/journal_fault.h"
 #include "tests/unit/scratch.h"
-#include "tests/unit/vm_cases.h"
+#include "tests/unit/vm_fixture.h"
 
-#include <check.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 Suite *suite_vm_meddling(void);
-
-static struct world *w;
-static struct world before;
-static struct error e;
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	world_free(w);
-}
-
-static const struct vm_case *named(const char *name)
-{
-	for (int i = 0; i < vm_case_count; i++)
-		if (strcmp(vm_cases[i].name, name) == 0)
-			return &vm_cases[i];
-	ck_abort_msg("no case '%s'", name);
-	return NULL;
-}
 
 /* ---- somebody else, at each step ---- */
 
@@ -83,7 +58,7 @@ static const struct {
 
 START_TEST(test_meddled)
 {
-	const struct vm_case *c = named(meddlers[_i].name);
+	const struct vm_case *c = vm_case_named(meddlers[_i].name);
 	struct error later;
 	unsigned left, k = 0;
 	char what[1200];
@@ -137,7 +112,7 @@ static int take(const struct vm_case *c)
 /* All die when the guest has left the overlay, but its definition has not. */
 START_TEST(test_late_definition)
 {
-	const struct vm_case *c = named(_i & 1 ? "overlay, a raw disk" : "overlay");
+	const struct vm_case *c = vm_case_named(_i & 1 ? "overlay, a raw disk" : "overlay");
 	bool more = true;
 
 	for (unsigned k = 1; more; k++) {
@@ -178,7 +153,7 @@ static const char *const exchanged[] = {"internal", "overlay", "cold"};
 
 START_TEST(test_exchanged)
 {
-	const struct vm_case *c = named(exchanged[_i]);
+	const struct vm_case *c = vm_case_named(exchanged[_i]);
 	unsigned refused = 0;
 	int status;
 
@@ -241,7 +216,7 @@ START_TEST(test_unknown_overlay)
 	static const char *const overlays[] = {"vda.qcow2.qsnap-s", "vdb.qcow2.qsnap-s"};
 	struct io *guest[2];
 
-	die_after(named("overlay"), "overlay");
+	die_after(vm_case_named("overlay"), "overlay");
 	for (unsigned i = 0; i < w->disk_count; i++) {
 		w->disks[i].in_use = before.disks[i].in_use;
 		w->disks[i].defined = before.disks[i].defined;
@@ -265,7 +240,7 @@ START_TEST(test_other_top)
 {
 	static const char other[] = "other.qcow2";
 
-	die_after(named("internal"), "internal_create");
+	die_after(vm_case_named("internal"), "internal_create");
 	copy_file("vda.qcow2", other);
 	strcpy(w->disks[0].in_use.images[0].path, other);
 	ck_assert_int_eq(vm_run_recover(w, &e), -1);
@@ -281,7 +256,7 @@ START_TEST(test_other_folder)
 	unsigned paths = 0;
 	size_t len;
 
-	die_after(named("live"), "copy");
+	die_after(vm_case_named("live"), "copy");
 	AUTO_FREE char *journal = scratch_read("state/" WORLD_UUID ".journal", &len);
 
 	journal[len - 1] = 0;
@@ -320,7 +295,7 @@ static const enum world_event delete_events[] = {EVENT_FAIL, EVENT_FAIL_AFTER, E
 /* Deleted from all disks, or from none. */
 START_TEST(test_deleted)
 {
-	const struct vm_case *c = named(kept[_i % 2]);
+	const struct vm_case *c = vm_case_named(kept[_i % 2]);
 	enum world_event event = delete_events[_i / 2];
 	bool more = true;
 	unsigned left;
@@ -362,8 +337,7 @@ Suite *suite_vm_meddling(void)
 	Suite *s = suite_create("vm_meddling");
 	TCase *t = tcase_create("meddling");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 120);
+	vm_fixture(t, 120);
 	tcase_add_loop_test(t, test_meddled, 0, (int)(sizeof meddlers / sizeof *meddlers));
 	tcase_add_loop_test(t, test_late_definition, 0, 4);
 	tcase_add_loop_test(t, test_exchanged, 0, 3);

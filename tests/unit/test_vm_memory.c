@@ -6,29 +6,15 @@
 #include "snapshot/internal.h"
 #include "tests/unit/revert_cases.h"
 #include "tests/unit/scratch.h"
+#include "tests/unit/vm_fixture.h"
 
-#include <check.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 Suite *suite_vm_memory(void);
 
-static struct world *w;
-static struct error e;
 static const struct revert_case kept = {
 	{.name = "kept", .before = BEFORE_RUNNING}, VM_AS_BEFORE, false, false, true, false};
-
-#define OK(call) ck_assert_msg((call) == 0, "%s: %s", #call, e.msg)
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	world_free(w);
-}
 
 /* ---- refused ---- */
 
@@ -276,8 +262,7 @@ Suite *suite_vm_memory(void)
 	Suite *s = suite_create("vm_memory");
 	TCase *t = tcase_create("memory");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 60);
+	vm_fixture(t, 60);
 	tcase_add_loop_test(t, test_refused, 0, sizeof refused / sizeof *refused);
 	tcase_add_loop_test(t, test_not_what_it_was, 0, 2);
 	tcase_add_test(t, test_gone);

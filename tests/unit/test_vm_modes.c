@@ -3,27 +3,10 @@
  * snapshot/: each way to take a snapshot, of a guest that writes all the time: the images show the instant byte for byte and the
  * machine is as before. And what is refused.
  */
-#include "tests/unit/vm_cases.h"
 
-#include <check.h>
+#include "tests/unit/vm_fixture.h"
 
 Suite *suite_vm_modes(void);
-
-static struct world *w;
-static struct world before;
-static struct error e;
-
-#define OK(call) ck_assert_msg((call) == 0, "%s: %s", #call, e.msg)
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	world_free(w);
-}
 
 START_TEST(test_ends_well)
 {
@@ -47,8 +30,7 @@ Suite *suite_vm_modes(void)
 	Suite *s = suite_create("vm_modes");
 	TCase *t = tcase_create("modes");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 60);
+	vm_fixture(t, 60);
 	tcase_add_loop_test(t, test_ends_well, 0, vm_case_count);
 	suite_add_tcase(s, t);
 	return s;

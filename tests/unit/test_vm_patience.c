@@ -4,40 +4,15 @@
  */
 #include "qcow2/edit.h"
 #include "snapshot/internal.h"
-#include "tests/unit/vm_cases.h"
-
-#include <check.h>
+#include "tests/unit/vm_fixture.h"
 
 Suite *suite_vm_patience(void);
-
-static struct world *w;
-static struct world before;
-static struct error e;
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	world_free(w);
-}
-
-static const struct vm_case *named(const char *name)
-{
-	for (int i = 0; i < vm_case_count; i++)
-		if (strcmp(vm_cases[i].name, name) == 0)
-			return &vm_cases[i];
-	ck_abort_msg("no case '%s'", name);
-	return NULL;
-}
 
 /* ---- jobs that do not catch up ---- */
 
 START_TEST(test_outrun)
 {
-	const struct vm_case *c = named(_i ? "overlay, a raw disk" : "overlay");
+	const struct vm_case *c = vm_case_named(_i ? "overlay, a raw disk" : "overlay");
 	unsigned left;
 
 	vm_case_set(w, c);
@@ -64,7 +39,7 @@ static void cancels_commit(struct world *m)
 
 START_TEST(test_commit_cancelled)
 {
-	const struct vm_case *c = named("overlay");
+	const struct vm_case *c = vm_case_named("overlay");
 	unsigned left, cancelled = 0;
 
 	for (unsigned k = 1; !cancelled; k++) {
@@ -90,7 +65,7 @@ END_TEST
 
 START_TEST(test_synchronous)
 {
-	const struct vm_case *c = named("live");
+	const struct vm_case *c = vm_case_named("live");
 	unsigned left;
 
 	vm_case_set(w, c);
@@ -169,8 +144,7 @@ Suite *suite_vm_patience(void)
 	Suite *s = suite_create("vm_patience");
 	TCase *t = tcase_create("patience");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 120);
+	vm_fixture(t, 120);
 	tcase_add_loop_test(t, test_outrun, 0, 2);
 	tcase_add_test(t, test_commit_cancelled);
 	tcase_add_test(t, test_synchronous);

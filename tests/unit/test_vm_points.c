@@ -4,33 +4,15 @@
  * deleting in the middle, and catalogs that are damaged.
  */
 #include "snapshot/internal.h"
-#include "tests/unit/journal_fault.h"
 #include "tests/unit/scratch.h"
-#include "tests/unit/vm_cases.h"
+#include "tests/unit/vm_fixture.h"
 
-#include <check.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 Suite *suite_vm_points(void);
 
 #define CATALOG "state/" WORLD_UUID ".snapshots"
-
-static struct world *w;
-static struct error e;
-
-#define OK(call) ck_assert_msg((call) == 0, "%s: %s", #call, e.msg)
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
-	world_free(w);
-}
 
 static int take(const char *name, enum vm_mode mode)
 {
@@ -400,8 +382,7 @@ Suite *suite_vm_points(void)
 	Suite *s = suite_create("vm_points");
 	TCase *t = tcase_create("points");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 60);
+	vm_fixture(t, 60);
 	tcase_add_test(t, test_chain);
 	tcase_add_test(t, test_fork);
 	tcase_add_test(t, test_no_way_back);

@@ -4,11 +4,9 @@
  */
 #include "qcow2/edit.h"
 #include "snapshot/internal.h"
-#include "tests/unit/journal_fault.h"
 #include "tests/unit/scratch.h"
-#include "tests/unit/vm_cases.h"
+#include "tests/unit/vm_fixture.h"
 
-#include <check.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -17,29 +15,7 @@
 
 Suite *suite_vm_proofs(void);
 
-static struct world *w;
-static struct world before;
-static struct error e;
 static const char journal[] = "state/" WORLD_UUID ".journal", overlay[] = "vda.qcow2.qsnap-s";
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	world_free(w);
-}
-
-static const struct vm_case *named(const char *name)
-{
-	for (int i = 0; i < vm_case_count; i++)
-		if (strcmp(vm_cases[i].name, name) == 0)
-			return &vm_cases[i];
-	ck_abort_msg("no case '%s'", name);
-	return NULL;
-}
 
 /* The command dies before (after) the step `op`, the `nth` of that name. */
 static void die(const struct vm_case *c, const char *op, unsigned nth, enum world_event event)
@@ -78,7 +54,7 @@ START_TEST(test_other_file)
 {
 	static const char text[] = "somebody else's";
 
-	die(named("live"), "copy", 2, EVENT_DIE);
+	die(vm_case_named("live"), "copy", 2, EVENT_DIE);
 	ck_assert_int_eq(access(overlay, F_OK), 0); /* the copy of vda */
 	world_crash(w);
 	unlink(overlay);
@@ -96,8 +72,8 @@ START_TEST(test_file_in_the_way)
 	struct vm_take t;
 	unsigned left;
 
-	vm_case_set(w, named("internal"));
-	vm_case_options(named("internal"), &t);
+	vm_case_set(w, vm_case_named("internal"));
+	vm_case_options(vm_case_named("internal"), &t);
 	mkdir("out", 0700);
 	scratch_file("out/vdb.qcow2", text, sizeof text - 1);
 	ck_assert_int_eq(vm_run(w, &t, &left, &e), -1);
@@ -116,7 +92,7 @@ static void makes_a_file(struct world *m)
 /* It comes at any step, after we had looked. */
 START_TEST(test_file_comes)
 {
-	const struct vm_case *c = named("internal");
+	const struct vm_case *c = vm_case_named("internal");
 	unsigned left, refused = 0;
 
 	for (unsigned k = 1;; k++) {
@@ -157,7 +133,7 @@ static unsigned snapshots_named(const char *path, const char *name)
 /* Ours was deleted, and somebody made another one of that name. */
 START_TEST(test_other_snapshot)
 {
-	die(named(_i ? "cold" : "internal"), _i ? "start" : "internal_delete", 1, EVENT_DIE);
+	die(vm_case_named(_i ? "cold" : "internal"), _i ? "start" : "internal_delete", 1, EVENT_DIE);
 	if (!_i)
 		world_crash(w);
 	ck_assert(!world_snapshot("vda.qcow2", "x", true, &e) && !world_snapshot("vda.qcow2", "s", false, &e) &&
@@ -180,7 +156,7 @@ static void makes_a_snapshot(struct world *m)
 /* Between our look and our deed: it is theirs. */
 START_TEST(test_snapshot_comes)
 {
-	const struct vm_case *c = named(_i ? "cold" : "internal");
+	const struct vm_case *c = vm_case_named(_i ? "cold" : "internal");
 	unsigned left, refused = 0;
 
 	at_op = _i ? "save" : "internal_create";
@@ -224,7 +200,7 @@ static void tries_to_write(void *ctx, const char *step, const char *disk)
 
 START_TEST(test_raw_is_held)
 {
-	const struct vm_case *c = named(_i ? "cold, a raw disk" : "shut off, a raw disk");
+	const struct vm_case *c = vm_case_named(_i ? "cold, a raw disk" : "shut off, a raw disk");
 	struct vm_opts o = {.domain = "machine", .state_dir = "state", .voice.step = tries_to_write};
 	struct vm_taken taken;
 	struct vm_take t;
@@ -251,7 +227,7 @@ START_TEST(test_folder)
 {
 	struct stat st;
 
-	die(named(_i ? "overlay, a device" : "live, a device"), _i ? "overlay" : "copy", _i ? 1 : 2, EVENT_DIE);
+	die(vm_case_named(_i ? "overlay, a device" : "live, a device"), _i ? "overlay" : "copy", _i ? 1 : 2, EVENT_DIE);
 	ck_assert_int_eq(stat("state", &st), 0);
 	ck_assert_uint_eq(st.st_mode & 0777, 0711);
 	ck_assert_int_eq(stat(journal, &st), 0);
@@ -268,7 +244,7 @@ END_TEST
 /* A guest that is off: at rest if it shut itself down. */
 START_TEST(test_off_and_quiesced)
 {
-	const struct vm_case *c = named(_i & 2 ? "saved" : "shut off");
+	const struct vm_case *c = vm_case_named(_i & 2 ? "saved" : "shut off");
 	struct vm_take t;
 	unsigned left;
 
@@ -293,7 +269,7 @@ static void forget_overlays(void)
 
 START_TEST(test_forgotten)
 {
-	die(named("overlay"), "overlay", 1, EVENT_DIE_AFTER);
+	die(vm_case_named("overlay"), "overlay", 1, EVENT_DIE_AFTER);
 	forget_overlays();
 	ck_assert_msg(!vm_run_recover(w, &e), "%s", e.msg);
 	world_judge(w, &before, "forgotten overlays"); /* with what the guest wrote to them */
@@ -309,7 +285,7 @@ START_TEST(test_forgotten_and_died)
 	for (k = 1; reached; k++) {
 		int status;
 
-		die(named("overlay"), "overlay", 1, EVENT_DIE_AFTER);
+		die(vm_case_named("overlay"), "overlay", 1, EVENT_DIE_AFTER);
 		forget_overlays();
 		w->steps = 0;
 		w->at = k;
@@ -337,7 +313,7 @@ START_TEST(test_forgotten_and_started)
 	const struct timespec later[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = time(NULL) + 10}};
 	size_t was, is;
 
-	die(named("overlay"), "overlay", 1, EVENT_DIE_AFTER);
+	die(vm_case_named("overlay"), "overlay", 1, EVENT_DIE_AFTER);
 	forget_overlays();
 	ck_assert_int_eq(utimensat(AT_FDCWD, "vda.qcow2", later, 0), 0);
 	AUTO_FREE char *then = scratch_read(overlay, &was);
@@ -360,7 +336,7 @@ START_TEST(test_not_an_overlay)
 {
 	static const char text[] = "somebody else's";
 
-	die(named("overlay"), "overlay", 1, EVENT_DIE);
+	die(vm_case_named("overlay"), "overlay", 1, EVENT_DIE);
 	world_crash(w);
 	if (_i)
 		scratch_file(overlay, text, sizeof text - 1);
@@ -378,7 +354,7 @@ START_TEST(test_other_chain)
 {
 	struct world_image other = {.format = DRIVER_QCOW2};
 
-	die(named("overlay"), "overlay", 1, EVENT_DIE_AFTER);
+	die(vm_case_named("overlay"), "overlay", 1, EVENT_DIE_AFTER);
 	world_crash(w);
 	snprintf(other.path, sizeof other.path, "%.200s.other", w->disks[0].defined.images[2].path);
 	AUTO_FREE char *bytes = NULL;
@@ -420,7 +396,7 @@ START_TEST(test_undefined)
 {
 	struct vm_opts o = {.state_dir = "state"};
 
-	die(named(undefined_at[_i].command), undefined_at[_i].op, undefined_at[_i].nth, undefined_at[_i].event);
+	die(vm_case_named(undefined_at[_i].command), undefined_at[_i].op, undefined_at[_i].nth, undefined_at[_i].event);
 	ck_assert_int_eq(access(journal, F_OK), 0);
 	w->at = 0;
 	w->event = EVENT_NONE;
@@ -446,8 +422,7 @@ Suite *suite_vm_proofs(void)
 	Suite *s = suite_create("vm_proofs");
 	TCase *t = tcase_create("proofs");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 120);
+	vm_fixture(t, 120);
 	tcase_add_test(t, test_other_file);
 	tcase_add_test(t, test_file_in_the_way);
 	tcase_add_test(t, test_file_comes);

@@ -2,30 +2,14 @@
  *
  * snapshot/: what is refused before anything is done to the machine, what is left out, and what is given up for want of space.
  */
-#include "tests/unit/journal_fault.h"
 #include "tests/unit/scratch.h"
-#include "tests/unit/vm_cases.h"
+#include "tests/unit/vm_fixture.h"
 
-#include <check.h>
 #include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 Suite *suite_vm_refusals(void);
-
-static struct world *w;
-static struct world before;
-static struct error e;
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	world_free(w);
-}
 
 static const char *const second[] = {"vdb"}, *const unknown[] = {"vda", "vdz"};
 
@@ -365,8 +349,7 @@ Suite *suite_vm_refusals(void)
 	Suite *s = suite_create("vm_refusals");
 	TCase *t = tcase_create("refusals");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 120);
+	vm_fixture(t, 120);
 	tcase_add_loop_test(t, test_refused, 0, (int)(sizeof refused / sizeof *refused));
 	tcase_add_loop_test(t, test_left_out, 0, 6);
 	tcase_add_loop_test(t, test_freeze_tried, 0, vm_case_count);

@@ -4,27 +4,10 @@
  * fails, or is cancelled, or the guest's power goes, or the command dies; so at each line of the journal. Whenever the guest starts,
  * and at the end, all disks are at the snapshot or none is, byte for byte; and so is the definition.
  */
-#include "tests/unit/journal_fault.h"
 #include "tests/unit/revert_cases.h"
-
-#include <check.h>
+#include "tests/unit/vm_fixture.h"
 
 Suite *suite_vm_revert(void);
-
-static struct world *w;
-static struct world before; /* and how it is to be, in the end */
-static struct error e;
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
-	world_free(w);
-}
 
 static void set(const struct revert_case *c)
 {
@@ -170,27 +153,6 @@ END_TEST
 
 /* ---- deaths ---- */
 
-enum { AT_STEP, AFTER_STEP, AT_LINE, IN_LINE, AFTER_LINE, DEATHS };
-static const char *const deaths[DEATHS] = {
-	[AT_STEP] = "before step",
-	[AFTER_STEP] = "after step",
-	[AT_LINE] = "before line",
-	[IN_LINE] = "in line",
-	[AFTER_LINE] = "after line",
-};
-
-static void plan(int death, unsigned k)
-{
-	static const enum journal_fault faults[DEATHS] = {[AT_LINE] = JOURNAL_FAULT_DIE_BEFORE,
-		[IN_LINE] = JOURNAL_FAULT_DIE_HALF,
-		[AFTER_LINE] = JOURNAL_FAULT_DIE_AFTER};
-
-	w->at = k;
-	w->event = death == AT_STEP ? EVENT_DIE : death == AFTER_STEP ? EVENT_DIE_AFTER : EVENT_NONE;
-	if (death >= AT_LINE)
-		journal_fault_at(k, faults[death], false);
-}
-
 static int run_it(const void *c)
 {
 	unsigned left;
@@ -204,22 +166,22 @@ static bool one_death(const struct revert_case *c, int death, unsigned k)
 	char what[200];
 
 	set(c);
-	plan(death, k);
-	snprintf(what, sizeof what, "%s: died %s %u", c->at.name, deaths[death], k);
+	vm_death_at(w, death, k);
+	snprintf(what, sizeof what, "%s: died %s %u", c->at.name, vm_deaths[death], k);
 	bool died = vm_case_dies(run_it, c, what), reached = w->steps >= k;
 
-	snprintf(what, sizeof what, "%s: died %s %u (%s)", c->at.name, deaths[death], k, w->last_op);
+	snprintf(what, sizeof what, "%s: died %s %u (%s)", c->at.name, vm_deaths[death], k, w->last_op);
 	if (vm_run_recover(w, &e))
 		ck_abort_msg("%s: recovery: %s", what, e.msg);
 	judge(c, !died, what);
-	return died || (death < AT_LINE && reached);
+	return died || (death < DIE_AT_LINE && reached);
 }
 
 START_TEST(test_death)
 {
 	unsigned k = 1;
 
-	while (one_death(&revert_cases[_i / DEATHS], _i % DEATHS, k))
+	while (one_death(&revert_cases[_i / VM_DEATHS], _i % VM_DEATHS, k))
 		k++;
 	ck_assert_uint_gt(k, 5);
 }
@@ -230,12 +192,11 @@ Suite *suite_vm_revert(void)
 	Suite *s = suite_create("vm_revert");
 	TCase *t = tcase_create("revert");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 120);
+	vm_fixture(t, 120);
 	tcase_add_loop_test(t, test_ends_well, 0, REVERT_CASES);
 	tcase_add_loop_test(t, test_step, 0, REVERT_CASES * VM_FAULTS);
 	tcase_add_loop_test(t, test_journal_full, 0, REVERT_CASES * 2);
-	tcase_add_loop_test(t, test_death, 0, REVERT_CASES * DEATHS);
+	tcase_add_loop_test(t, test_death, 0, REVERT_CASES * VM_DEATHS);
 	suite_add_tcase(s, t);
 	return s;
 }

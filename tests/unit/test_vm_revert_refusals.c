@@ -4,31 +4,13 @@
  * while they were on their way.
  */
 #include "snapshot/internal.h"
-#include "tests/unit/journal_fault.h"
 #include "tests/unit/revert_cases.h"
+#include "tests/unit/vm_fixture.h"
 
-#include <check.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 Suite *suite_vm_revert_refusals(void);
-
-static struct world *w;
-static struct world before;
-static struct error e;
-
-#define OK(call) ck_assert_msg((call) == 0, "%s: %s", #call, e.msg)
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
-	world_free(w);
-}
 
 static const char *top(unsigned disk)
 {
@@ -255,8 +237,7 @@ Suite *suite_vm_revert_refusals(void)
 	Suite *s = suite_create("vm_revert_refusals");
 	TCase *t = tcase_create("refusals");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 60);
+	vm_fixture(t, 60);
 	tcase_add_loop_test(t, test_refused, 0, sizeof refused / sizeof *refused);
 	tcase_add_test(t, test_used_and_given_up);
 	tcase_add_test(t, test_used_and_wanted);

@@ -4,29 +4,13 @@
  * before the machine is touched.
  */
 #include "tests/unit/since_cases.h"
+#include "tests/unit/vm_fixture.h"
 
-#include <check.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 Suite *suite_vm_since(void);
-
-static struct world *w;
-static struct world before;
-static struct error e;
-
-#define OK(call) ck_assert_msg((call) == 0, "%s: %s", #call, e.msg)
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	world_free(w);
-}
 
 /* The name inside, "" for none. */
 static void expect_backing(const char *path, const char *wanted)
@@ -364,8 +348,7 @@ Suite *suite_vm_since(void)
 	Suite *s = suite_create("vm_since");
 	TCase *t = tcase_create("since");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 120);
+	vm_fixture(t, 120);
 	tcase_add_loop_test(t, test_chain, 0, SINCE_WAYS);
 	tcase_add_test(t, test_names);
 	tcase_add_loop_test(t, test_refused, 0, sizeof refusals / sizeof *refusals);

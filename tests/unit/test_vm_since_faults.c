@@ -3,28 +3,12 @@
  * snapshot/: each step of an increment fails, or the command dies there, or in a line of its journal: the earlier snapshot and its images are
  * as they were, and the new one is whole or not there.
  */
-#include "tests/unit/journal_fault.h"
 #include "tests/unit/since_cases.h"
+#include "tests/unit/vm_fixture.h"
 
-#include <check.h>
 #include <unistd.h>
 
 Suite *suite_vm_since_faults(void);
-
-static struct world *w;
-static struct world before;
-static struct error e;
-
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
-	world_free(w);
-}
 
 /* What "a" has is as it was; "b" is whole, or nothing of it is there. */
 static void judge(const struct vm_case *c, const uint8_t (*first)[WORLD_BYTES], bool done, const char *what)
@@ -61,14 +45,10 @@ enum { AT_STEP = VM_FAULTS, IN_LINE, MOMENTS };
 
 static void plan(int moment, unsigned k)
 {
-	if (moment < VM_FAULTS) {
+	if (moment < VM_FAULTS)
 		vm_fault_at(w, moment, k, world_crash);
-	} else if (moment == AT_STEP) {
-		w->at = k;
-		w->event = EVENT_DIE;
-	} else {
-		journal_fault_at(k, JOURNAL_FAULT_DIE_HALF, false);
-	}
+	else
+		vm_death_at(w, moment == AT_STEP ? DIE_AT_STEP : DIE_IN_LINE, k);
 }
 
 /* Whether there was such a moment. */
@@ -114,8 +94,7 @@ Suite *suite_vm_since_faults(void)
 	Suite *s = suite_create("vm_since_faults");
 	TCase *t = tcase_create("since_faults");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 120);
+	vm_fixture(t, 120);
 	tcase_add_loop_test(t, test_moment, 0, 2 * MOMENTS);
 	suite_add_tcase(s, t);
 	return s;

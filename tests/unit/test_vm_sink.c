@@ -3,18 +3,14 @@
  * snapshot/: images that go to a sink instead of files, in each way to take a snapshot; a sink that fails once and begins again, and
  * one that gives up.
  */
-#include "tests/unit/vm_cases.h"
 
-#include <check.h>
+#include "tests/unit/vm_fixture.h"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 Suite *suite_vm_sink(void);
-
-static struct world *w;
-static struct world before;
-static struct error e;
 
 enum fault { NO_FAULT, AT_BEGIN, AT_END, FAULTS };
 
@@ -82,16 +78,6 @@ static bool on_again(void *ctx, unsigned disk, struct error *why)
 	return s->patient;
 }
 
-static void enter(void)
-{
-	w = world_new(false);
-}
-
-static void leave(void)
-{
-	world_free(w);
-}
-
 /* One command into the sink. */
 static int run_case(const struct vm_case *c, struct file_sink *s)
 {
@@ -150,8 +136,7 @@ Suite *suite_vm_sink(void)
 	Suite *s = suite_create("vm_sink");
 	TCase *t = tcase_create("sink");
 
-	tcase_add_checked_fixture(t, enter, leave);
-	tcase_set_timeout(t, 120);
+	vm_fixture(t, 120);
 	tcase_add_loop_test(t, test_arrives, 0, vm_case_count);
 	tcase_add_loop_test(t, test_gives_up, 0, vm_case_count);
 	suite_add_tcase(s, t);

@@ -66,6 +66,35 @@ void vm_fault_at(struct world *w, int fault, unsigned k, void (*power_fails)(str
 	w->hook = vm_faults[fault].hook ? vm_faults[fault].hook : power_fails;
 }
 
+const char *const vm_deaths[VM_DEATHS] = {
+	[DIE_AT_STEP] = "before step",
+	[DIE_AFTER_STEP] = "after step",
+	[DIE_AT_LINE] = "before line",
+	[DIE_IN_LINE] = "in line",
+	[DIE_AFTER_LINE] = "after line",
+};
+
+void vm_death_at(struct world *w, int death, unsigned k)
+{
+	static const enum journal_fault faults[VM_DEATHS] = {[DIE_AT_LINE] = JOURNAL_FAULT_DIE_BEFORE,
+		[DIE_IN_LINE] = JOURNAL_FAULT_DIE_HALF,
+		[DIE_AFTER_LINE] = JOURNAL_FAULT_DIE_AFTER};
+
+	w->at = k;
+	w->event = death == DIE_AT_STEP ? EVENT_DIE : death == DIE_AFTER_STEP ? EVENT_DIE_AFTER : EVENT_NONE;
+	if (death >= DIE_AT_LINE)
+		journal_fault_at(k, faults[death], false);
+}
+
+const struct vm_case *vm_case_named(const char *name)
+{
+	for (int i = 0; i < vm_case_count; i++)
+		if (strcmp(vm_cases[i].name, name) == 0)
+			return &vm_cases[i];
+	ck_abort_msg("no case '%s'", name);
+	return NULL;
+}
+
 bool vm_case_dies(int (*run)(const void *c), const void *c, const char *what)
 {
 	int status;

@@ -20,6 +20,7 @@ struct vm_case {
 };
 extern const struct vm_case vm_cases[];
 extern const int vm_case_count;
+const struct vm_case *vm_case_named(const char *name); /* there is one */
 
 /* What can happen at a step. */
 struct vm_fault {
@@ -32,6 +33,11 @@ extern const struct vm_fault vm_faults[VM_FAULTS];
 void vm_fault_at(struct world *w, int fault, unsigned k, void (*power_fails)(struct world *world));
 /* Runs the command in a process of its own, which ends well, or dies as was planned: whether it did. */
 bool vm_case_dies(int (*run)(const void *c), const void *c, const char *what);
+
+/* When the command can die: at step k, or at line k of its journal. */
+enum { DIE_AT_STEP, DIE_AFTER_STEP, DIE_AT_LINE, DIE_IN_LINE, DIE_AFTER_LINE, VM_DEATHS };
+extern const char *const vm_deaths[VM_DEATHS];
+void vm_death_at(struct world *w, int death, unsigned k);
 
 void vm_empty_folder(const char *path); /* and removes it, if it holds files alone */
 /* The machine as the case wants it before the command, with nothing left of an earlier one. */
