@@ -145,9 +145,17 @@ void *mem_alloc_pages(size_t size, const char *what, struct error *e);
 /* The same, aligned to 2 MiB and of huge pages where the system has some: for what is touched everywhere. */
 void *mem_alloc_huge(size_t size, const char *what, struct error *e);
 char *mem_strdup(const char *s, struct error *e);
+/* The same in *to, NULL of NULL. */
+int mem_copy_text(char **to, const char *from, struct error *e);
 char *mem_printf(struct error *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* True when all `len` bytes are zero. Any alignment; as fast as the machine reads. */
 bool mem_is_zero(const void *p, size_t len);
+
+/* ---- random UUIDs (base/uuid.c) ---- */
+
+enum { UUID_CHARS = 37 };
+/* RFC 4122, version 4, in small letters. */
+int uuid_new(char out[UUID_CHARS], struct error *e);
 
 /* ---- sizes as text (base/size.c) ---- */
 

@@ -59,6 +59,12 @@ char *mem_strdup(const char *s, struct error *e)
 	return copy;
 }
 
+int mem_copy_text(char **to, const char *from, struct error *e)
+{
+	*to = from ? mem_strdup(from, e) : NULL;
+	return from && !*to ? -1 : 0;
+}
+
 char *mem_printf(struct error *e, const char *fmt, ...)
 {
 	char *text = NULL;

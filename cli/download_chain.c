@@ -247,14 +247,6 @@ static int name_files(struct download_args *a, struct files *f, struct error *e)
 	return 0;
 }
 
-static bool means_folder(const char *path)
-{
-	const size_t len = strlen(path);
-	struct stat st;
-
-	return (len && path[len - 1] == '/') || (stat(path, &st) == 0 && S_ISDIR(st.st_mode));
-}
-
 static int get_files(struct download_args *a, struct download_chain *c, struct error *e)
 {
 	struct files *f = mem_calloc(1, sizeof *f, "files", e);
@@ -273,7 +265,7 @@ static int get_files(struct download_args *a, struct download_chain *c, struct e
 
 int download_chain(struct download_args *a, struct download_chain *c, struct error *e)
 {
-	c->folder = means_folder(a->file);
+	c->folder = io_means_folder(a->file);
 	if (c->folder && a->format)
 		return err_set(e, ERR_USAGE, "--format is for one image, and %s is a folder for all of them", a->file);
 	if (find_chain(a, c, e) < 0)

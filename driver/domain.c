@@ -35,6 +35,14 @@ void driver_domain_free(struct driver_domain *d)
 	*d = (struct driver_domain){0};
 }
 
+const struct driver_disk *driver_find_disk(const struct driver_domain *d, const char *target)
+{
+	for (unsigned i = 0; i < d->disk_count; i++)
+		if (strcmp(d->disks[i].target, target) == 0)
+			return &d->disks[i];
+	return NULL;
+}
+
 /* The text from <source on that says which device of the host it is; NULL: it has none. */
 static const char *source_of(const char *xml, size_t *len)
 {

@@ -12,7 +12,7 @@
 
 #include "base/base.h"
 
-enum { DRIVER_UUID_CHARS = 37 };
+enum { DRIVER_UUID_CHARS = UUID_CHARS };
 
 /* ---- what there is ---- */
 
@@ -73,6 +73,8 @@ struct driver_domain {
 	unsigned host_device_count;
 };
 void driver_domain_free(struct driver_domain *d); /* what it owns, not itself; fit for zeros */
+/* Its disk of this target; NULL: none. */
+const struct driver_disk *driver_find_disk(const struct driver_domain *d, const char *target);
 /* Whether two of `host_devices` are the same device of the host: what <source> says, since a hypervisor adds an alias and an address
  * in the guest when it attaches one. */
 bool driver_same_host_device(const char *a, const char *b);

@@ -38,14 +38,6 @@ static char *overlay_xml(const struct driver_domain *dom, const struct driver_ne
 	return libvirt_xml_finish(&x, e);
 }
 
-static bool has_disk(const struct driver_domain *dom, const char *target)
-{
-	for (unsigned i = 0; i < dom->disk_count; i++)
-		if (!strcmp(dom->disks[i].target, target))
-			return true;
-	return false;
-}
-
 int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
 	const char *memory, struct error *e)
 {
@@ -56,7 +48,7 @@ int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_
 	if (!xml || libvirt_xml_domain(xml, &definition, e))
 		return -1;
 	for (unsigned i = 0; i < count; i++)
-		if (!has_disk(&definition, files[i].target))
+		if (!driver_find_disk(&definition, files[i].target))
 			return err_set(e, ERR_NOT_FOUND, "the domain has no disk '%s'", files[i].target);
 	AUTO_FREE char *text = overlay_xml(&definition, files, count, memory, e);
 	if (!text)

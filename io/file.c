@@ -55,6 +55,14 @@ static const struct io_ops file_ops = {
 	.close = file_close,
 };
 
+bool io_means_folder(const char *path)
+{
+	const size_t len = strlen(path);
+	struct stat st;
+
+	return (len && path[len - 1] == '/') || (stat(path, &st) == 0 && S_ISDIR(st.st_mode));
+}
+
 bool io_is_file(const struct io *io)
 {
 	return io->ops == &file_ops;

@@ -108,6 +108,8 @@ enum io_open_flags {
 	IO_OPEN_REGULAR = 16, /* regular files and block devices only is always so; this refuses devices too */
 };
 
+/* Whether a name given for something new means a folder for it: it ends in a slash, or is one. */
+bool io_means_folder(const char *path);
 /* Opens an existing regular file or block device; O_CLOEXEC always; FIFOs, directories, sockets and character devices are
  * refused without blocking. The io's name is `path`. */
 int io_file_open(struct io **out, const char *path, unsigned flags, struct error *e);

@@ -30,11 +30,9 @@ unsigned bundle_point(const struct bundle *b, const char *name)
 unsigned bundle_disk(const struct bundle *b, unsigned point, const char *target)
 {
 	const struct vm_point *p = &b->catalog.points[point];
+	const struct vm_point_disk *d = point_find_disk(p, target);
 
-	for (unsigned i = 0; i < p->disk_count; i++)
-		if (strcmp(p->disks[i].target, target) == 0)
-			return i;
-	return BUNDLE_NONE;
+	return d ? (unsigned)(d - p->disks) : BUNDLE_NONE;
 }
 
 unsigned bundle_ancestor(const struct bundle *b, unsigned point, const char *target)

@@ -111,21 +111,12 @@ static int write_over(const struct making *m, const char *image, struct error *e
 
 static int snapshot(const struct making *m, const struct vm_point *p, const struct vm_point_disk *d, struct error *e)
 {
-	const struct snapshot_new n = {.name = p->name,
-		.date_sec = (uint32_t)d->date_sec,
-		.date_nsec = d->date_nsec,
-		.icount = UINT64_MAX,
-		.widen = true,
-		.threads = m->threads};
 	AUTO_CHAIN struct chain *c = NULL;
-	struct edited x;
-	struct error later;
 
-	if (disk_open_to_change(m->path, IO_LOCK_WRITE, &c, e) || edited_open(&x, c, 0, NULL, e))
-		return -1;
-	int failed = edit_snapshot_create(x.ed, &n, e);
-
-	return edited_close(&x, failed ? &later : e) || failed ? -1 : 0;
+	return disk_open_to_change(m->path, IO_LOCK_WRITE, &c, e) ||
+			       disk_snapshot_create(&c->layers[0], p->name, d->date_sec, d->date_nsec, e)
+		       ? -1
+		       : 0;
 }
 
 static int go_to(struct making *m, unsigned point, struct error *e)
@@ -143,10 +134,8 @@ static int add_point(struct making *m, unsigned point, unsigned disk, struct err
 	const struct vm_point_disk *d = &p->disks[disk];
 	AUTO_FREE char *path = bundle_path(m->source, m->b, image->file, e);
 
-	if (!path)
+	if (!path || vm_go_on(m->vm, e))
 		return -1;
-	if (vm_cancelled(m->vm))
-		return err_set(e, ERR_CANCELLED, "cancelled");
 	vm_step(m->vm, "build", m->target);
 	if (m->at == BUNDLE_NONE) {
 		if (copy(m, path, e))

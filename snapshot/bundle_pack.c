@@ -24,8 +24,8 @@ static int stream_file(const struct packing *x, const struct tar_ops *ops, struc
 	for (uint64_t at = 0; at < f->bytes;) {
 		size_t len = (size_t)min_u64(PIECE, f->bytes - at);
 
-		if (vm_cancelled(x->vm))
-			return err_set(e, ERR_CANCELLED, "cancelled");
+		if (vm_go_on(x->vm, e))
+			return -1;
 		if (io_read(file, buf, len, at, e) || ops->write(tar, buf, len, e))
 			return -1;
 		at += len;

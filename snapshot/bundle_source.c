@@ -166,8 +166,8 @@ static int unpack_bytes(struct bundle_source *s, const struct vm *vm, struct io 
 	for (uint64_t at = 0; buf && at < f->bytes;) {
 		size_t len = (size_t)min_u64(PIECE, f->bytes - at);
 
-		if (vm_cancelled(vm))
-			return err_set(e, ERR_CANCELLED, "cancelled");
+		if (vm_go_on(vm, e))
+			return -1;
 		if (tar_ops(e)->read(s->tar, buf, len, e) || hash_update(h, buf, len, e) ||
 			io_write(to, buf, len, at, e))
 			return -1;

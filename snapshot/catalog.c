@@ -55,6 +55,20 @@ void point_free(struct vm_point *p)
 	*p = (struct vm_point){0};
 }
 
+const struct vm_point_disk *point_find_disk(const struct vm_point *p, const char *target)
+{
+	for (unsigned i = 0; i < p->disk_count; i++)
+		if (strcmp(p->disks[i].target, target) == 0)
+			return &p->disks[i];
+	return NULL;
+}
+
+int point_refuse(const struct vm_point *p, const char *more, struct error *e)
+{
+	return err_set(e, ERR_CHANGED, "snapshot '%s' is not the one that was taken (%s: %s)%s", p->name,
+		vm_point_state_name(p->state), p->why ? p->why : "", more);
+}
+
 void vm_catalog_free(struct vm_catalog *c)
 {
 	for (unsigned i = 0; i < c->count; i++)

@@ -80,7 +80,7 @@ static int snapshot_qcow2(struct take *t, struct part *p, struct chain *c, struc
 
 	if (refuse_name(c, t->out->name, e) || disk_identity(p->path, &trace.dev, &trace.ino, e) ||
 		trace_put(t->vm, &trace, &p->trace, e) ||
-		disk_snapshot_create(&c->layers[0], t->out->name, t->out->created, e) ||
+		disk_snapshot_create(&c->layers[0], t->out->name, t->out->created, 0, e) ||
 		take_know_internal(t, p, p->path, e))
 		return err_prefix(e, "disk %s", p->disk->target);
 	p->snapshot = t->out->name;
@@ -170,7 +170,8 @@ void take_let_go(struct take *t)
 	free(STEAL(t->held));
 }
 
-/* order: journal, save, locks, the memory's second name, snapshots, locks released (of raw disks that are extracted next: for writing only), start. */
+/* order: journal, save, locks, the memory's second name, snapshots, locks released (of raw disks that are extracted next: for writing
+ * only), start. */
 int take_cold(struct take *t, struct error *e)
 {
 	AUTO_FREE struct chain **locked = mem_calloc(t->part_count, sizeof *locked, "disks", e);
@@ -189,8 +190,8 @@ int take_cold(struct take *t, struct error *e)
 	return take_cold_start(t, e);
 }
 
-/* order: journal, save, the memory's second name, start without letting it go on, overlays, resume. What the disks held when it was saved is below the overlays
- * then. The pause stands in the journal before the save: taken back, the guest is started first and resumed then. */
+/* order: journal, save, the memory's second name, start without letting it go on, overlays, resume. What the disks held when it was
+ * saved is below the overlays then. The pause stands in the journal before the save: taken back, the guest is started first and resumed then. */
 int take_cold_overlay(struct take *t, struct error *e)
 {
 	struct vm *vm = t->vm;

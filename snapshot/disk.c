@@ -68,19 +68,20 @@ int disk_open_to_change(const char *path, enum io_lock_mode lock, struct chain *
 	return chain_open(out, path, &opts, e);
 }
 
-static struct snapshot_new describe(const char *name, const char *id, int64_t created)
+static struct snapshot_new describe(const char *name, const char *id, int64_t created, uint32_t nsec)
 {
 	return (struct snapshot_new){.name = name,
 		.id = id,
 		.date_sec = (uint32_t)created,
+		.date_nsec = nsec,
 		.icount = UINT64_MAX,
 		.widen = true,
 		.threads = pool_cpu_count()};
 }
 
-int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e)
+int disk_snapshot_create(struct layer *l, const char *name, int64_t created, uint32_t nsec, struct error *e)
 {
-	const struct snapshot_new n = describe(name, NULL, created);
+	const struct snapshot_new n = describe(name, NULL, created, nsec);
 	struct edit *ed;
 	struct error later;
 
@@ -144,7 +145,7 @@ int disk_snapshot_next_id(const char *path, char id[SNAPSHOT_ID_CHARS], struct e
 int disk_snapshot_switch(const char *path, enum io_lock_mode lock, const char *name, const char *id,
 	const char *present, const char *present_id, int64_t created, struct error *e)
 {
-	const struct snapshot_new n = describe(present, present_id, created);
+	const struct snapshot_new n = describe(present, present_id, created, 0);
 
 	return change(path, lock, name, id, apply_it, &n, e);
 }

@@ -43,8 +43,7 @@ static int refuse_point(const struct export *x, const struct vm_point *p, struct
 		return err_set(e, ERR_UNSUPPORTED,
 			"snapshot '%s' is not in the catalog: how the domain was defined is not known", p->name);
 	if (p->state != VM_POINT_WHOLE)
-		return err_set(e, ERR_CHANGED, "snapshot '%s' is not the one that was taken (%s: %s)", p->name,
-			vm_point_state_name(p->state), p->why ? p->why : "");
+		return point_refuse(p, "", e);
 	return p->xml ? 0 : err_set(e, ERR_UNSUPPORTED, "snapshot '%s' has no definition of the domain", p->name);
 }
 
@@ -154,8 +153,7 @@ static int finish(struct export *x, const char *to, struct error *e)
 		return -1;
 	if (to_stream(x))
 		return 0;
-	return vm_cancelled(x->vm) ? err_set(e, ERR_CANCELLED, "cancelled")
-				   : journal_drop_all(x->vm->journal, x->ids, x->id_count, e);
+	return vm_go_on(x->vm, e) || journal_drop_all(x->vm->journal, x->ids, x->id_count, e) ? -1 : 0;
 }
 
 int vm_export(struct vm *vm, const struct vm_export *opts, struct vm_exported *out, struct error *e)

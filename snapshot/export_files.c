@@ -92,12 +92,9 @@ static int fill_part(struct export *x, struct take *t, unsigned i, unsigned k, s
 {
 	const struct vm_point *p = &x->b.catalog.points[i];
 	const struct bundle_image *image = &x->b.points[i].images[k];
-	const struct driver_disk *d = NULL;
+	const struct driver_disk *d = driver_find_disk(&x->domain, p->disks[k].target);
 	struct part *part = &t->parts[k];
 
-	for (unsigned n = 0; n < x->domain.disk_count && !d; n++)
-		if (strcmp(x->domain.disks[n].target, p->disks[k].target) == 0)
-			d = &x->domain.disks[n];
 	if (!d || !d->image_count || !d->images[0].path)
 		return err_set(e, ERR_CHANGED, "disk %s is not there any more", p->disks[k].target);
 	*part = (struct part){.disk = d,
@@ -189,9 +186,7 @@ static int put_point(struct export *x, unsigned i, struct error *e)
 	const struct vm_point *p = &x->b.catalog.points[i];
 	struct bundle_point *of = &x->b.points[i];
 
-	if (vm_cancelled(x->vm))
-		return err_set(e, ERR_CANCELLED, "cancelled");
-	return put_definition(x, i, e) || put_images(x, i, e) ||
+	return vm_go_on(x->vm, e) || put_definition(x, i, e) || put_images(x, i, e) ||
 			       put_copy(x, i, p->memory, p->memory_digest, ".memory", &of->memory, e) ||
 			       put_copy(x, i, p->nvram, p->nvram_digest, ".nvram", &of->nvram, e)
 		       ? -1

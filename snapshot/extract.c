@@ -8,17 +8,9 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-static bool is_folder(const char *path)
-{
-	struct stat st;
-	size_t len = strlen(path);
-
-	return (len && path[len - 1] == '/') || (!stat(path, &st) && S_ISDIR(st.st_mode));
-}
-
 bool take_to_folder(const struct take *t)
 {
-	return t->opts->to && strcmp(t->opts->to, "-") != 0 && (t->part_count > 1 || is_folder(t->opts->to));
+	return t->opts->to && strcmp(t->opts->to, "-") != 0 && (t->part_count > 1 || io_means_folder(t->opts->to));
 }
 
 const char *take_slash(const struct take *t)
@@ -163,9 +155,7 @@ static int extract(struct take *t, struct part *p, struct vm_taken_disk *out, st
 		return -1;
 	p->output = out->path ? made.trace : 0;
 	vm_step(t->vm, "extract", p->disk->target);
-	if (vm_cancelled(t->vm))
-		return err_set(e, ERR_CANCELLED, "cancelled");
-	if (take_space_left(t, e))
+	if (vm_go_on(t->vm, e) || take_space_left(t, e))
 		return -1;
 	if (run(t, &o, out, &result, e)) {
 		if (watch.why.code)

@@ -10,7 +10,6 @@
 #include "snapshot/memory.h"
 
 #include <errno.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 void vm_imported_free(struct vm_imported *i)
@@ -25,25 +24,7 @@ void vm_imported_free(struct vm_imported *i)
 	*i = (struct vm_imported){0};
 }
 
-static int go_on(const struct import *x, struct error *e)
-{
-	return vm_cancelled(&x->vm) ? err_set(e, ERR_CANCELLED, "cancelled") : 0;
-}
-
 /* ---- who it is ---- */
-
-static int make_uuid(char out[DRIVER_UUID_CHARS], struct error *e)
-{
-	uint8_t b[16];
-
-	if (getrandom(b, sizeof b, 0) != sizeof b)
-		return err_sys(e, errno, "a new UUID");
-	b[6] = (uint8_t)(0x40 | (b[6] & 0x0f));
-	b[8] = (uint8_t)(0x80 | (b[8] & 0x3f));
-	snprintf(out, DRIVER_UUID_CHARS, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-		b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
-	return 0;
-}
 
 /* Of this name or UUID. */
 static int refuse_domain(const struct import *x, const char *who, struct error *e)
@@ -71,7 +52,7 @@ static int name_it(struct import *x, struct error *e)
 	out->name = mem_strdup(name, e);
 	out->at = out->name ? mem_strdup(x->b.catalog.current, e) : NULL;
 	out->points = x->b.catalog.count;
-	if (!out->at || (x->opts->name && make_uuid(out->uuid, e)))
+	if (!out->at || (x->opts->name && uuid_new(out->uuid, e)))
 		return -1;
 	if (!x->opts->name)
 		snprintf(out->uuid, sizeof out->uuid, "%s", x->b.uuid);
@@ -162,7 +143,7 @@ static int name_disks(struct import *x, struct error *e)
 		const struct driver_new_file *d = &x->out->disks[i];
 		AUTO_FREE char *path = work_path(x, d->target, e);
 
-		if (!path || go_on(x, e) || made_name(&x->vm, TRACE_FILE, path, d->path, NULL, e))
+		if (!path || vm_go_on(&x->vm, e) || made_name(&x->vm, TRACE_FILE, path, d->path, NULL, e))
 			return -1;
 	}
 	return 0;
@@ -229,7 +210,7 @@ static int create(struct import *x, struct error *e)
 	const struct vm_point *at = vm_catalog_find(&x->b.catalog, x->b.catalog.current);
 	struct error look;
 
-	if (go_on(x, e))
+	if (vm_go_on(&x->vm, e))
 		return -1;
 	vm_step(vm, "define", NULL);
 	int failed = vm->driver->ops->create(vm->driver, x->out->uuid, at->xml, e);
@@ -254,9 +235,7 @@ static void record(const struct import *x, const struct vm_point *p)
 
 	for (unsigned i = 0; targets && i < p->disk_count; i++)
 		targets[i] = p->disks[i].target;
-	if (!targets || vm->driver->ops->define_record(vm->driver, vm->domain.uuid, p->name, p->created, targets,
-				p->disk_count, &e))
-		vm_note(vm, "the hypervisor does not list the snapshot '%s': %s", p->name, e.msg);
+	vm_record(vm, p->name, p->created, targets, p->disk_count, &e);
 }
 
 static int run(struct import *x, struct error *e)

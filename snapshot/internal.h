@@ -107,7 +107,11 @@ int vm_look(struct vm *vm, struct error *e);
 void vm_step(const struct vm *vm, const char *step, const char *disk);
 void vm_note(const struct vm *vm, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool vm_cancelled(const struct vm *vm);
+int vm_go_on(const struct vm *vm, struct error *e);                         /* ERR_CANCELLED when it was */
 const struct driver_disk *vm_disk(const struct vm *vm, const char *target); /* NULL: none */
+/* The hypervisor's list has a snapshot of these disks, too. It is not worth a failure: that is told. `targets` NULL: `e` says why. */
+void vm_record(const struct vm *vm, const char *name, int64_t created, const char *const *targets, unsigned count,
+	struct error *e);
 /* The guest has a QEMU process: its disks are for the hypervisor to change. */
 bool vm_active(const struct vm *vm);
 /* The folder that a path is in; the caller's. */
@@ -185,6 +189,10 @@ int catalog_add(struct vm_catalog *c, struct vm_point *p, struct error *e);
 /* Its children become its parent's; if it was current, its parent is. */
 int catalog_remove(struct vm_catalog *c, const char *name, struct error *e);
 void point_free(struct vm_point *p); /* what it owns */
+const struct vm_point_disk *point_find_disk(const struct vm_point *p,
+	const char *target); /* NULL: it is of no such disk */
+/* ERR_CHANGED: it is not whole; `more` is said behind that. */
+int point_refuse(const struct vm_point *p, const char *more, struct error *e);
 /* The internal snapshot `name` of the qcow2 file `path`, the one of `id` (NULL: unknown) and `date` (snapshot/point.c). ERR_CHANGED:
  * it is not there. */
 int point_know_disk(struct vm_point_disk *d, const char *target, const char *path, const char *name, const char *id,
@@ -346,7 +354,7 @@ int take_deadline(const struct take *t, struct error *e);
 /* Opens a disk's file alone to change it. `lock`: IO_LOCK_WRITE, or none when it is held already. */
 int disk_open_to_change(const char *path, enum io_lock_mode lock, struct chain **out, struct error *e);
 /* `l`: open for writing, without its backing files. */
-int disk_snapshot_create(struct layer *l, const char *name, int64_t created, struct error *e);
+int disk_snapshot_create(struct layer *l, const char *name, int64_t created, uint32_t nsec, struct error *e);
 /* Whether snapshots can be inside of it (snapshot/list.c). */
 bool disk_can_hold(const struct driver_disk *d);
 /* `id` NULL: the only one of that name. */

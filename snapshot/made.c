@@ -65,8 +65,8 @@ static int copy_all(const struct vm *vm, struct io *to, struct io *from, struct 
 	for (uint64_t at = 0; at < from->size; at += COPY_BYTES) {
 		uint64_t len = min_u64(from->size - at, COPY_BYTES);
 
-		if (vm_cancelled(vm))
-			return err_set(e, ERR_CANCELLED, "cancelled");
+		if (vm_go_on(vm, e))
+			return -1;
 		rc = by_kernel ? io_copy_range(to, at, from, at, len, e) : 1;
 		by_kernel = !rc;
 		if (rc < 0 || (rc && copy_by_hand(to, from, at, len, buffer, e)))

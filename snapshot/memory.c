@@ -116,10 +116,11 @@ int take_nvram(struct take *t, struct error *e)
 
 static bool same_file_system(const char *file, const char *in_folder)
 {
-	AUTO_FREE char *folder = strndup(in_folder, (size_t)(strrchr(in_folder, '/') - in_folder));
+	struct error e;
+	AUTO_FREE char *folder = vm_parent(in_folder, &e);
 	struct stat a, b;
 
-	return folder && !stat(file, &a) && !stat(*folder ? folder : "/", &b) && a.st_dev == b.st_dev;
+	return folder && !stat(file, &a) && !stat(folder, &b) && a.st_dev == b.st_dev;
 }
 
 /* Nobody writes to it any more when the guest has started: libvirt only takes its own name away. One that stays saved may be changed by
@@ -177,7 +178,7 @@ static int finish_part(struct take *t, struct error *e)
 
 static int sync_file(const char *path, uint64_t *bytes, struct error *e)
 {
-	AUTO_FREE char *folder = mem_printf(e, "%.*s", (int)(strrchr(path, '/') - path) + 1, path);
+	AUTO_FREE char *folder = vm_parent(path, e);
 	AUTO_IO struct io *file = NULL;
 
 	if (!folder || io_file_open(&file, path, 0, e))

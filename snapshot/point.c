@@ -88,8 +88,7 @@ static int fill_exports(const struct take *t, struct vm_point *p, struct error *
 		memcpy(x->digest, d->digest, sizeof x->digest);
 		x->target = mem_strdup(d->target, e);
 		x->to = t->opts->sink ? mem_strdup(d->path, e) : vm_absolute(d->path, e);
-		x->since = t->out->since ? mem_strdup(t->out->since, e) : NULL;
-		if (!x->target || !x->to || (t->out->since && !x->since))
+		if (!x->target || !x->to || mem_copy_text(&x->since, t->out->since, e))
 			return -1;
 	}
 	return p->exports ? 0 : -1;
@@ -102,9 +101,7 @@ static int fill_memory(const struct take *t, struct vm_point *p, struct error *e
 	p->memory_bytes = out->memory_bytes;
 	memcpy(p->memory_digest, out->memory_digest, sizeof p->memory_digest);
 	memcpy(p->nvram_digest, out->nvram_digest, sizeof p->nvram_digest);
-	if (out->memory && !(p->memory = mem_strdup(out->memory, e)))
-		return -1;
-	return out->nvram && !(p->nvram = mem_strdup(out->nvram, e)) ? -1 : 0;
+	return mem_copy_text(&p->memory, out->memory, e) || mem_copy_text(&p->nvram, out->nvram, e) ? -1 : 0;
 }
 
 static int fill(const struct take *t, const struct vm_catalog *c, struct vm_point *p, struct error *e)
@@ -115,9 +112,7 @@ static int fill(const struct take *t, const struct vm_catalog *c, struct vm_poin
 		.quiesced = t->out->quiesced,
 		.was = t->domain.state};
 	p->name = mem_strdup(t->out->name, e);
-	if (!p->name || (c->current && !(p->parent = mem_strdup(c->current, e))))
-		return -1;
-	if (t->domain.xml && !(p->xml = mem_strdup(t->domain.xml, e)))
+	if (!p->name || mem_copy_text(&p->parent, c->current, e) || mem_copy_text(&p->xml, t->domain.xml, e))
 		return -1;
 	return fill_memory(t, p, e) || fill_disks(t, p, e) || fill_exports(t, p, e) ? -1 : 0;
 }

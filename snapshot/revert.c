@@ -19,11 +19,6 @@ void vm_reverted_free(struct vm_reverted *r)
 	*r = (struct vm_reverted){0};
 }
 
-static int go_on(const struct revert *r, struct error *e)
-{
-	return vm_cancelled(r->vm) ? err_set(e, ERR_CANCELLED, "cancelled") : 0;
-}
-
 /* ---- the guest ends, and cannot start ---- */
 
 /* One that ended by itself just now, or by a call whose answer was lost, has ended. */
@@ -120,18 +115,18 @@ static int keep_present(struct revert *r, struct revert_disk *d, struct error *e
 {
 	AUTO_CHAIN struct chain *c = NULL;
 
-	if (go_on(r, e) || put_kept(r, d, e))
+	if (vm_go_on(r->vm, e) || put_kept(r, d, e))
 		return -1;
 	vm_step(r->vm, "snapshot", d->target);
 	return disk_open_to_change(d->path, vm_lock_for(r->vm, d->path), &c, e) ||
-			       disk_snapshot_create(&c->layers[0], r->present, d->present_date, e)
+			       disk_snapshot_create(&c->layers[0], r->present, d->present_date, 0, e)
 		       ? -1
 		       : 0;
 }
 
 static int switch_disk(struct revert *r, struct revert_disk *d, struct error *e)
 {
-	if (go_on(r, e) || put_kept(r, d, e) || put_reverted(r, d, e))
+	if (vm_go_on(r->vm, e) || put_kept(r, d, e) || put_reverted(r, d, e))
 		return -1;
 	vm_step(r->vm, "revert", d->target);
 	return disk_snapshot_switch(d->path, vm_lock_for(r->vm, d->path), r->point.name, d->id, r->present,
@@ -140,7 +135,7 @@ static int switch_disk(struct revert *r, struct revert_disk *d, struct error *e)
 
 static int go_back(struct revert *r, struct revert_disk *d, struct error *e)
 {
-	if (go_on(r, e) || put_reverted(r, d, e))
+	if (vm_go_on(r->vm, e) || put_reverted(r, d, e))
 		return -1;
 	vm_step(r->vm, "revert", d->target);
 	return disk_snapshot_apply(d->path, vm_lock_for(r->vm, d->path), r->point.name, d->id, e);
@@ -221,7 +216,7 @@ static int decide(struct revert *r, struct error *e)
 	AUTO_FREE unsigned *ids = mem_calloc(2 * (size_t)r->point.disk_count + 6, sizeof *ids, "traces", e);
 	unsigned count = 0, account[2];
 
-	if (!ids || go_on(r, e) || put_what_comes(r, e) || revert_account(r, account, e))
+	if (!ids || vm_go_on(r->vm, e) || put_what_comes(r, e) || revert_account(r, account, e))
 		return -1;
 	for (unsigned i = 0; i < 2; i++)
 		if (account[i])
@@ -242,18 +237,14 @@ static int decide(struct revert *r, struct error *e)
 	return journal_drop_all(r->vm->journal, ids, count, e);
 }
 
-/* The hypervisor's list has the snapshot of the state before. It is not worth a failure. */
 static void record(const struct revert *r)
 {
-	struct vm *vm = r->vm;
 	struct error e;
 	AUTO_FREE const char **targets = mem_calloc(r->point.disk_count, sizeof *targets, "targets", &e);
 
 	for (unsigned i = 0; targets && i < r->point.disk_count; i++)
 		targets[i] = r->point.disks[i].target;
-	if (!targets || vm->driver->ops->define_record(vm->driver, vm->domain.uuid, r->present, time(NULL), targets,
-				r->point.disk_count, &e))
-		vm_note(vm, "the hypervisor does not list the snapshot '%s': %s", r->present, e.msg);
+	vm_record(r->vm, r->present, time(NULL), targets, r->point.disk_count, &e);
 }
 
 int vm_revert(struct vm *vm, const struct vm_revert *opts, struct vm_reverted *out, struct error *e)
@@ -262,8 +253,8 @@ int vm_revert(struct vm *vm, const struct vm_revert *opts, struct vm_reverted *o
 	struct error later;
 
 	*out = (struct vm_reverted){0};
-	int failed = revert_check(&r, e) || go_on(&r, e) || end_guest(&r, e) || hold_disks(&r, e) || all_disks(&r, e) ||
-		     define(&r, e) || revert_nvram(&r, e) || decide(&r, e);
+	int failed = revert_check(&r, e) || vm_go_on(vm, e) || end_guest(&r, e) || hold_disks(&r, e) ||
+		     all_disks(&r, e) || define(&r, e) || revert_nvram(&r, e) || decide(&r, e);
 	int left = trace_take_back(vm, failed ? &later : e);
 
 	vm_let_go(vm);

@@ -35,29 +35,16 @@ static int find_in(struct revert_disk *out, const struct driver_disk *d, const c
 	return there > 0 ? 0 : there < 0 ? -1 : err_set(e, ERR_NOT_FOUND, "it has no snapshot '%s'", name);
 }
 
-static int copy_text(char **to, const char *from, struct error *e)
-{
-	*to = from ? mem_strdup(from, e) : NULL;
-	return from && !*to ? -1 : 0;
-}
-
 static int take_over(struct revert_point *out, const struct vm_point *p, struct error *e)
 {
 	out->created = p->created;
 	out->was = p->was;
 	memcpy(out->memory_digest, p->memory_digest, sizeof out->memory_digest);
 	memcpy(out->nvram_digest, p->nvram_digest, sizeof out->nvram_digest);
-	return copy_text(&out->xml, p->xml, e) || copy_text(&out->memory, p->memory, e) ||
-			       copy_text(&out->nvram, p->nvram, e)
+	return mem_copy_text(&out->xml, p->xml, e) || mem_copy_text(&out->memory, p->memory, e) ||
+			       mem_copy_text(&out->nvram, p->nvram, e)
 		       ? -1
 		       : 0;
-}
-
-static int refuse_other(const struct vm_point *p, struct error *e)
-{
-	return err_set(e, ERR_CHANGED, "snapshot '%s' is not the one that was taken (%s: %s)%s", p->name,
-		vm_point_state_name(p->state), p->why ? p->why : "",
-		p->disks_whole ? "; its disks are: without the memory it can be gone back to" : "");
 }
 
 /* What the catalog does not list has only its disks. */
@@ -74,7 +61,8 @@ static int ask_catalog(struct vm *vm, bool without_memory, struct revert_point *
 	if (out->listed)
 		failed = take_over(out, p, e);
 	else if (p && p->state != VM_POINT_UNLISTED)
-		failed = refuse_other(p, e);
+		failed = point_refuse(p,
+			p->disks_whole ? "; its disks are: without the memory it can be gone back to" : "", e);
 	vm_catalog_free(&c);
 	return failed ? -1 : 0;
 }

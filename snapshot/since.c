@@ -113,19 +113,15 @@ static int find_image(const struct take *t, const struct vm_point *p, const stru
 static int find_disk(struct take *t, const struct vm_point *p, unsigned i, struct error *e)
 {
 	struct part *part = &t->parts[i];
+	const struct vm_point_disk *d = point_find_disk(p, part->disk->target);
 
-	for (unsigned k = 0; k < p->disk_count; k++) {
-		const struct vm_point_disk *d = &p->disks[k];
-
-		if (strcmp(d->target, part->disk->target) != 0)
-			continue;
-		part->since = (struct vm_point_disk){.date_sec = d->date_sec, .date_nsec = d->date_nsec};
-		part->since.id = mem_strdup(d->id, e);
-		part->since_name = t->opts->since;
-		t->out->disks[i].base_size = d->size;
-		return part->since.id ? find_image(t, p, d, &t->out->disks[i].base, e) : -1;
-	}
-	return err_set(e, ERR_UNSUPPORTED, "it is not of this disk");
+	if (!d)
+		return err_set(e, ERR_UNSUPPORTED, "it is not of this disk");
+	part->since = (struct vm_point_disk){.date_sec = d->date_sec, .date_nsec = d->date_nsec};
+	part->since.id = mem_strdup(d->id, e);
+	part->since_name = t->opts->since;
+	t->out->disks[i].base_size = d->size;
+	return part->since.id ? find_image(t, p, d, &t->out->disks[i].base, e) : -1;
 }
 
 int take_since(struct take *t, struct error *e)

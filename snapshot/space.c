@@ -84,16 +84,15 @@ static int space_for_memory(const struct take *t, struct error *e)
 {
 	if (!t->memory.path || t->out->mode == VM_COLD)
 		return 0;
-	AUTO_FREE char *folder = mem_strdup(t->memory.path, e), *above = NULL;
+	AUTO_FREE char *folder = vm_parent(t->memory.path, e), *above = NULL;
 	struct stat st;
 
 	if (!folder)
 		return -1;
-	dirname(folder);
 	if (!stat(folder, &st))
 		return room_beside(folder, t->domain.memory_bytes, e);
-	above = mem_strdup(folder, e); /* the one of --to is made later */
-	return above ? room_beside(dirname(above), t->domain.memory_bytes, e) : -1;
+	above = vm_parent(folder, e); /* the one of --to is made later */
+	return above ? room_beside(above, t->domain.memory_bytes, e) : -1;
 }
 
 static void watch(void *ctx, uint64_t done, uint64_t total)

@@ -179,7 +179,6 @@ static int keep_results(struct take *t, struct error *e)
 	return count ? journal_drop_all(t->vm->journal, ids, count, e) : 0;
 }
 
-/* The hypervisor's list of snapshots has those that stay. It is not worth a failure. */
 static void record(const struct take *t)
 {
 	AUTO_FREE const char **targets = NULL;
@@ -190,9 +189,7 @@ static void record(const struct take *t)
 	targets = mem_calloc(t->part_count, sizeof *targets, "targets", &e);
 	for (unsigned i = 0; targets && i < t->part_count; i++)
 		targets[i] = t->parts[i].disk->target;
-	if (!targets || t->vm->driver->ops->define_record(t->vm->driver, t->domain.uuid, t->out->name, t->out->created,
-				targets, t->part_count, &e))
-		vm_note(t->vm, "the hypervisor does not list the snapshot: %s", e.msg);
+	vm_record(t->vm, t->out->name, t->out->created, targets, t->part_count, &e);
 }
 
 int vm_take(struct vm *vm, const struct vm_take *opts, struct vm_taken *out, struct error *e)

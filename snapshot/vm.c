@@ -33,6 +33,11 @@ bool vm_cancelled(const struct vm *vm)
 	return progress_cancelled(vm->opts.voice.progress);
 }
 
+int vm_go_on(const struct vm *vm, struct error *e)
+{
+	return vm_cancelled(vm) ? err_set(e, ERR_CANCELLED, "cancelled") : 0;
+}
+
 bool vm_sleep(const struct vm *vm, unsigned ms)
 {
 	const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
@@ -66,10 +71,14 @@ bool vm_active(const struct vm *vm)
 
 const struct driver_disk *vm_disk(const struct vm *vm, const char *target)
 {
-	for (unsigned i = 0; i < vm->domain.disk_count; i++)
-		if (strcmp(vm->domain.disks[i].target, target) == 0)
-			return &vm->domain.disks[i];
-	return NULL;
+	return driver_find_disk(&vm->domain, target);
+}
+
+void vm_record(const struct vm *vm, const char *name, int64_t created, const char *const *targets, unsigned count,
+	struct error *e)
+{
+	if (!targets || vm->driver->ops->define_record(vm->driver, vm->domain.uuid, name, created, targets, count, e))
+		vm_note(vm, "the hypervisor does not list the snapshot '%s': %s", name, e->msg);
 }
 
 unsigned vm_left(const struct vm *vm)

@@ -5,7 +5,6 @@
  *
  * order: record, bytes but the last ones, (finish) the last ones, verification; without it the record is deleted.
  */
-#include <sys/random.h>
 
 #include "store/internal.h"
 
@@ -15,7 +14,7 @@ struct glance_upload {
 	struct store_upload base;
 	struct glance *g;
 	struct store_record record;
-	char id[40];
+	char id[UUID_CHARS];
 	bool made, begun, whole, good;
 	struct hash *md5, *sha512;
 	uint8_t tail[HELD_BACK];
@@ -30,19 +29,6 @@ static struct glance_upload *of_stream(struct io_stream *s)
 
 /* ---- the record ---- */
 
-static int new_id(char id[40], struct error *e)
-{
-	uint8_t b[16];
-	if (getrandom(b, sizeof b, 0) != sizeof b)
-		return err_set(e, ERR_IO, "no random bytes for an id");
-	b[6] = (b[6] & 0x0f) | 0x40; /* RFC 4122, version 4 */
-	b[8] = (b[8] & 0x3f) | 0x80;
-	char *p = id;
-	for (unsigned i = 0; i < sizeof b; i++)
-		p += sprintf(p, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", b[i]);
-	return 0;
-}
-
 /* An answer that was lost leaves the record there: the next try is told of a conflict, and it is ours as long as it is empty. */
 static int make_record(struct glance_upload *u, struct error *e)
 {
@@ -50,7 +36,7 @@ static int make_record(struct glance_upload *u, struct error *e)
 	struct store_image image = {0};
 	struct http_answer a;
 
-	if (new_id(u->id, e) < 0)
+	if (uuid_new(u->id, e) < 0)
 		return -1;
 	AUTO_FREE char *body = record_new(&u->record, u->id, e);
 	if (!body)
