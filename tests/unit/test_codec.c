@@ -327,6 +327,32 @@ START_TEST(output_depends_on_input_only)
 }
 END_TEST
 
+/* Nor of where in memory the codec lies: clusters whose first bytes come again, as many as an encoder that hashes its own
+ * address needs to show it. */
+START_TEST(output_does_not_depend_on_the_codecs_address)
+{
+	enum { CODECS = 3, BYTES = 400, AGAIN = 100, CLUSTERS = 32768 };
+	struct codec *c[CODECS];
+	static uint8_t first[BYTES], more[BYTES];
+
+	for (int i = 0; i < CODECS; i++)
+		c[i] = codec_make(CODEC_DEFLATE, CLUSTER, CODEC_FASTEST, false);
+	for (int n = 0; n < CLUSTERS; n++) {
+		fill_random(plain, BYTES);
+		memset(plain + AGAIN + 4, 0, BYTES - AGAIN - 4);
+		memcpy(plain + AGAIN, plain, 4);
+		size_t len = codec_compress(c[0], plain, BYTES, first, BYTES - 1);
+		ck_assert_uint_gt(len, 0);
+		for (int i = 1; i < CODECS; i++) {
+			ck_assert_uint_eq(codec_compress(c[i], plain, BYTES, more, BYTES - 1), len);
+			ck_assert_int_eq(memcmp(first, more, len), 0);
+		}
+	}
+	for (int i = 0; i < CODECS; i++)
+		codec_free(c[i]);
+}
+END_TEST
+
 START_TEST(levels_have_limits)
 {
 	struct error e;
@@ -529,6 +555,7 @@ Suite *suite_codec(void)
 	tcase_add_test(t, sizes_are_as_expected);
 	tcase_add_test(t, fastest_takes_no_time_for_what_looks_random);
 	tcase_add_test(t, output_depends_on_input_only);
+	tcase_add_test(t, output_does_not_depend_on_the_codecs_address);
 	tcase_add_test(t, levels_have_limits);
 	tcase_add_test(t, truncated_and_broken_streams);
 	tcase_add_test(t, streams_longer_than_the_cluster);
