@@ -199,6 +199,21 @@ static char *next_state(const struct revert *r)
 	}
 }
 
+/* Devices of the host were detached before the memory was saved. order: before START, so that they come back after it. */
+static int put_devices(struct revert *r, struct error *e)
+{
+	struct vm *vm = r->vm;
+
+	if (!r->out->memory)
+		return 0;
+	if (vm_look(vm, e))
+		return -1;
+	for (unsigned i = 0; i < vm->domain.host_device_count; i++)
+		if (trace_put(vm, &(struct trace){.kind = TRACE_DEVICE, .name = vm->domain.host_devices[i]}, NULL, e))
+			return -1;
+	return 0;
+}
+
 static int put_what_comes(struct revert *r, struct error *e)
 {
 	const struct trace start = {.kind = TRACE_START,
@@ -206,7 +221,7 @@ static int put_what_comes(struct revert *r, struct error *e)
 				   .path = r->out->memory ? r->point.memory : NULL},
 			   unsaved = {.kind = TRACE_UNSAVED};
 
-	if (start.name && trace_put(r->vm, &start, NULL, e))
+	if (put_devices(r, e) || (start.name && trace_put(r->vm, &start, NULL, e)))
 		return -1;
 	return r->saved && trace_put(r->vm, &unsaved, NULL, e) ? -1 : 0;
 }

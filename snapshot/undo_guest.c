@@ -104,16 +104,19 @@ int undo_frozen(struct vm *vm, const struct trace *t, struct error *e)
 	return vm->driver->ops->thaw(vm->driver, vm->domain.uuid, THAW_SECONDS, e);
 }
 
+/* A guest that is off has its devices by its definition: unless it is to go on from what was saved without them. */
 int undo_device(struct vm *vm, const struct trace *t, struct error *e)
 {
+	bool off = !vm_active(vm);
+
+	if (off && (vm->domain.saved || trace_is_there(vm, TRACE_START)))
+		return err_set(e, ERR_BUSY, "domain '%s' is saved: its device can come back when it runs",
+			vm->domain.name);
+	if (off)
+		return 0;
 	for (unsigned i = 0; i < vm->domain.host_device_count; i++)
 		if (driver_same_host_device(vm->domain.host_devices[i], t->name))
 			return 0;
-	if (!vm_active(vm)) /* its definition has kept it; what is saved has not */
-		return vm->domain.saved
-			       ? err_set(e, ERR_BUSY, "domain '%s' is saved: its device can come back when it runs",
-					 vm->domain.name)
-			       : 0;
 	vm_step(vm, "attach", NULL);
 	return vm->driver->ops->device(vm->driver, vm->domain.uuid, t->name, true, e);
 }

@@ -7,21 +7,24 @@
 #include <check.h>
 
 const struct revert_case revert_cases[REVERT_CASES] = {
-	{{.name = "running", .before = BEFORE_RUNNING}, VM_AS_BEFORE, false, true, false, false},
-	{{.name = "running, the present kept", .before = BEFORE_RUNNING}, VM_STARTED_PAUSED, true, false, false, false},
-	{{.name = "paused", .before = BEFORE_PAUSED}, VM_AS_BEFORE, false, false, false, false},
-	{{.name = "shut off", .before = BEFORE_SHUT_OFF}, VM_AS_BEFORE, false, true, false, false},
-	{{.name = "shut off, started", .before = BEFORE_SHUT_OFF}, VM_STARTED, true, true, false, false},
-	{{.name = "saved", .before = BEFORE_SAVED}, VM_AS_BEFORE, false, false, false, false},
-	{{.name = "saved, started", .before = BEFORE_SAVED}, VM_STARTED, false, true, false, false},
-	{{.name = "running, with memory", .before = BEFORE_RUNNING}, VM_AS_BEFORE, false, true, true, false},
-	{{.name = "shut off, with memory", .before = BEFORE_SHUT_OFF}, VM_AS_BEFORE, true, false, true, false},
-	{{.name = "saved, with memory", .before = BEFORE_SAVED}, VM_STARTED_PAUSED, false, false, true, false},
-	{{.name = "without its memory", .before = BEFORE_RUNNING}, VM_AS_BEFORE, true, true, true, true},
+	{{.name = "running", .before = BEFORE_RUNNING}, VM_AS_BEFORE, false, true, false, false, false},
+	{{.name = "running, the present kept", .before = BEFORE_RUNNING}, VM_STARTED_PAUSED, true, false, false, false,
+		false},
+	{{.name = "paused", .before = BEFORE_PAUSED}, VM_AS_BEFORE, false, false, false, false, false},
+	{{.name = "shut off", .before = BEFORE_SHUT_OFF}, VM_AS_BEFORE, false, true, false, false, false},
+	{{.name = "shut off, started", .before = BEFORE_SHUT_OFF}, VM_STARTED, true, true, false, false, false},
+	{{.name = "saved", .before = BEFORE_SAVED}, VM_AS_BEFORE, false, false, false, false, false},
+	{{.name = "saved, started", .before = BEFORE_SAVED}, VM_STARTED, false, true, false, false, false},
+	{{.name = "running, with memory", .before = BEFORE_RUNNING}, VM_AS_BEFORE, false, true, true, false, false},
+	{{.name = "shut off, with memory", .before = BEFORE_SHUT_OFF}, VM_AS_BEFORE, true, false, true, false, false},
+	{{.name = "saved, with memory", .before = BEFORE_SAVED}, VM_STARTED_PAUSED, false, false, true, false, false},
+	{{.name = "running, with memory and a device", .before = BEFORE_RUNNING}, VM_AS_BEFORE, true, true, true, false,
+		true},
+	{{.name = "without its memory", .before = BEFORE_RUNNING}, VM_AS_BEFORE, true, true, true, true, false},
 };
 
 /* By a command of its own, of a guest that runs. */
-static void take_with_memory(struct world *w)
+static void take_with_memory(struct world *w, bool device)
 {
 	struct vm_take t;
 	struct error e;
@@ -29,10 +32,11 @@ static void take_with_memory(struct world *w)
 
 	vm_take_defaults(&t);
 	t.name = "s";
-	t.mode = VM_INSTANT;
+	t.mode = device ? VM_COLD : VM_INSTANT;
 	t.keep = t.memory = true;
 	t.threads = 0;
-	w->device = w->device_attached = w->saved = false;
+	w->device = w->device_attached = device;
+	w->saved = false;
 	world_write_nvram(w, 1);
 	if (vm_run(w, &t, &left, &e))
 		ck_abort_msg("%s", e.msg);
@@ -51,7 +55,7 @@ void revert_case_set(struct world *w, const struct revert_case *c)
 	w->state = DRIVER_RUNNING;
 	world_instant(w);
 	if (c->memory)
-		take_with_memory(w);
+		take_with_memory(w, c->device);
 	for (unsigned i = 0; !c->memory && i < w->disk_count; i++)
 		if (world_snapshot(w->disks[i].in_use.images[0].path, "s", true, &e))
 			ck_abort_msg("%s", e.msg);

@@ -8,12 +8,13 @@
 #include "tests/unit/vm_cases.h"
 
 #define REVERT_XML "<domain type='then'/>"
-enum { REVERT_CASES = 11 };
+enum { REVERT_CASES = 12 };
 struct revert_case {
 	struct vm_case at; /* its name, and the state before */
 	enum vm_after after;
 	bool first, define;
 	bool memory, without; /* the snapshot has memory and NVRAM; which is not asked for */
+	bool device;          /* the memory was taken cold, a device of the host detached meanwhile */
 };
 extern const struct revert_case revert_cases[REVERT_CASES];
 

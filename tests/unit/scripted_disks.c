@@ -69,7 +69,7 @@ int scripted_look(struct driver *d, const char *domain, struct driver_domain *ou
 	snprintf(out->uuid, sizeof out->uuid, "%s", w->uuid);
 	for (unsigned i = 0; i < w->disk_count; i++)
 		out->disks[i] = look_at_disk(w, &w->disks[i]);
-	if (w->device && w->device_attached && world_active(w))
+	if (w->device && (w->device_attached || !world_active(w)))
 		out->host_devices[out->host_device_count++] = strdup(SCRIPTED_DEVICE);
 	return 0;
 }

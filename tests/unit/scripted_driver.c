@@ -238,6 +238,7 @@ static int do_restore(struct driver *d, const char *uuid, const char *path, bool
 		return -1;
 	}
 	w->restored = true;
+	w->device_attached = false; /* what is saved has none */
 	w->paused_by_user = paused;
 	return scripted_end(S, e);
 }

@@ -14,7 +14,7 @@
 Suite *suite_vm_memory(void);
 
 static const struct revert_case kept = {
-	{.name = "kept", .before = BEFORE_RUNNING}, VM_AS_BEFORE, false, false, true, false};
+	{.name = "kept", .before = BEFORE_RUNNING}, VM_AS_BEFORE, false, false, true, false, false};
 
 /* ---- refused ---- */
 
