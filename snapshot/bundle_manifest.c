@@ -158,22 +158,20 @@ static int read_files(struct bundle *b, const json_t *root, struct error *e)
 static int take_file(unsigned *out, const struct bundle *b, bool *taken, const json_t *v, const char *key, bool must,
 	struct error *e)
 {
-	struct bundle_file wanted = {0};
-	const struct bundle_file *f;
+	AUTO_FREE char *name = NULL;
 
 	*out = BUNDLE_NONE;
-	if (get_word(&wanted.name, v, key, MAX_FILE_NAME, must, e))
+	if (get_word(&name, v, key, MAX_FILE_NAME, must, e))
 		return -1;
-	if (!wanted.name)
+	if (!name)
 		return 0;
-	f = bsearch(&wanted, b->files, b->file_count, sizeof wanted, by_name);
+	const struct bundle_file wanted = {.name = name},
+				 *f = bsearch(&wanted, b->files, b->file_count, sizeof wanted, by_name);
+
 	if (!f)
-		err_fill(e, ERR_CORRUPT, "'%s': no file %s is listed", key, wanted.name);
-	else if (taken[f - b->files])
-		err_fill(e, ERR_CORRUPT, "'%s': file %s is something else already", key, wanted.name);
-	free(wanted.name);
-	if (!f || taken[f - b->files])
-		return -1;
+		return err_set(e, ERR_CORRUPT, "'%s': no file %s is listed", key, name);
+	if (taken[f - b->files])
+		return err_set(e, ERR_CORRUPT, "'%s': file %s is something else already", key, name);
 	*out = (unsigned)(f - b->files);
 	taken[*out] = true;
 	return 0;
