@@ -193,8 +193,8 @@ class Rig:
             os.unlink(self.path("run/libvirtd.pid"))
         environment = {**os.environ, "PATH": PATH, "LC_ALL": "C", "LIBVIRT_DRIVER_DIR": self.path("drivers")}
         with open(self.path("libvirtd.out"), "a", encoding="utf-8") as out:
-            daemon = subprocess.Popen(["unshare", "--mount", "--propagation", "slave", "sh", "-c", script], env=environment, cwd="/",
-                                      stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+            command = [sys.executable, os.path.join(HERE, "rig"), "reap", "unshare", "--mount", "--propagation", "slave", "sh", "-c", script]
+            daemon = subprocess.Popen(command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
 
         def answers():
             if daemon.poll() is not None:
