@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Deleting a snapshot that was kept: from every disk that has it, beside a running guest by QEMU, else by our own engine. A crash
- * leaves it in some disks; deleting it again, or recovery, takes the rest.
+ * Deleting a snapshot that was kept: from every disk that has it, beside a running guest by QEMU, else by our own engine.
+ *
+ * order: all its traces in one line of the journal; then disks, memory, catalog, record. Before that line it is whole, and from there on
+ * it goes, by recovery if a crash leaves it in some disks.
  */
 #include "snapshot/memory.h"
 
@@ -48,8 +50,7 @@ static int put_point(struct vm *vm, const char *name, struct error *e)
 	return failed ? -1 : 0;
 }
 
-/* What is to go becomes a trace: from here on it is taken back, whatever happens. */
-static int put(struct vm *vm, const struct vm_listed *s, struct error *e)
+static int put_all(struct vm *vm, const struct vm_listed *s, struct error *e)
 {
 	AUTO_FREE char *id = NULL;
 
@@ -72,6 +73,18 @@ static int put(struct vm *vm, const struct vm_listed *s, struct error *e)
 			return -1;
 	}
 	return 0;
+}
+
+/* What is to go becomes a trace: from here on it is taken back, whatever happens. */
+static int put(struct vm *vm, const struct vm_listed *s, struct error *e)
+{
+	struct error later;
+
+	if (journal_together(vm->journal, e))
+		return -1;
+	int failed = put_all(vm, s, e);
+
+	return journal_together_end(vm->journal, failed, failed ? &later : e) || failed ? -1 : 0;
 }
 
 /* No disk has it, but perhaps the catalog and the hypervisor's list. */

@@ -5,6 +5,7 @@
  *
  *   {"version": 1, "domain": NAME, "was": "running" | "paused" | "shut off"}
  *   {"put": ID, "kind": KIND, "target": ..., "path": ..., "name": ..., "dev": N, "ino": N, ...}
+ *   {"put": [{"put": ID, ...}, ...]}
  *   {"know": ID, "dev": N, "ino": N, ...}
  *   {"drop": ID} or {"drop": [ID, ...]}
  */
@@ -15,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { JOURNAL_VERSION = 1, MAX_BYTES = 16 << 20, MAX_TRACES = 10000 };
+enum { MAX_BYTES = 16 << 20, MAX_TRACES = 10000 };
 
 struct journal {
 	char *folder, *path, *domain;
@@ -23,15 +24,10 @@ struct journal {
 	enum driver_state was;
 	struct trace *traces;
 	unsigned count, room, last_id;
-	uint64_t bytes; /* of whole lines */
-	bool tail;      /* behind them may be what is left of a line that failed */
-	bool begun;     /* the file and its first line are durable */
-};
-
-static const char *const state_names[] = {
-	[DRIVER_RUNNING] = "running",
-	[DRIVER_PAUSED] = "paused",
-	[DRIVER_SHUT_OFF] = "shut off",
+	uint64_t bytes;   /* of whole lines */
+	bool tail;        /* behind them may be what is left of a line that failed */
+	bool begun;       /* the file and its first line are durable */
+	json_t *together; /* lines of what is put, until they are written as one; NULL: each is written at once */
 };
 
 /* ---- writing ---- */
@@ -88,10 +84,7 @@ static int start(struct journal *j, struct error *e)
 		j->fd = open(j->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (j->fd < 0)
 		return err_sys(e, errno, "%s", j->path);
-	if (!j->bytes && append(j,
-				 json_pack("{si ss ss}", "version", JOURNAL_VERSION, "domain", j->domain, "was",
-					 state_names[j->was]),
-				 e))
+	if (!j->bytes && append(j, journal_line_first(j->domain, j->was), e))
 		return -1;
 	if (folder_sync(j->folder, e))
 		return -1;
@@ -123,65 +116,12 @@ static int remember(struct journal *j, const struct trace *t, struct error *e)
 	return 0;
 }
 
-int journal_put(struct journal *j, const struct trace *t, unsigned *id, struct error *e)
+/* Takes `line`. */
+static int gather(struct journal *j, json_t *line, struct error *e)
 {
-	struct trace mine = *t;
-
-	mine.id = j->last_id + 1;
-	if (!j->begun && start(j, e))
-		return -1;
-	if (remember(j, &mine, e))
-		return -1;
-	if (append(j, journal_line_put(&mine), e)) {
-		trace_free(&j->traces[--j->count]);
-		return -1;
-	}
-	*id = mine.id;
-	return 0;
-}
-
-static struct trace *find(struct journal *j, unsigned id)
-{
-	for (unsigned i = 0; i < j->count; i++)
-		if (j->traces[i].id == id)
-			return &j->traces[i];
-	return NULL;
-}
-
-static int learn(struct trace *t, const struct trace *known, struct error *e)
-{
-	char *snapshot = known->snapshot ? mem_strdup(known->snapshot, e) : NULL;
-
-	if (known->snapshot && !snapshot)
-		return -1;
-	free(t->snapshot);
-	t->snapshot = snapshot;
-	t->dev = known->dev;
-	t->ino = known->ino;
-	t->date = known->date;
-	t->begun = known->begun;
-	return 0;
-}
-
-int journal_know(struct journal *j, unsigned id, const struct trace *t, struct error *e)
-{
-	struct trace known = *t;
-
-	known.id = id;
-	return append(j, journal_line_know(&known), e) || learn(find(j, id), &known, e) ? -1 : 0;
-}
-
-static bool forget(struct journal *j, unsigned id)
-{
-	for (unsigned i = 0; i < j->count; i++) {
-		if (j->traces[i].id != id)
-			continue;
-		trace_free(&j->traces[i]);
-		memmove(&j->traces[i], &j->traces[i + 1], (j->count - i - 1) * sizeof *j->traces);
-		j->count--;
-		return true;
-	}
-	return false;
+	if (!json_array_append_new(j->together, line))
+		return 0;
+	return err_set(e, ERR_UNSUPPORTED, "%s: no memory for a line, or a name in it is not UTF-8", j->path);
 }
 
 /* Nothing is left. If the file comes back after a crash it says so, too; where it cannot go it stays for the next trace, or for
@@ -196,6 +136,76 @@ static void end(struct journal *j)
 	}
 	j->bytes = 0;
 	j->begun = false;
+}
+
+int journal_put(struct journal *j, const struct trace *t, unsigned *id, struct error *e)
+{
+	struct trace mine = *t;
+
+	mine.id = j->last_id + 1;
+	if (!j->begun && start(j, e))
+		return -1;
+	if (remember(j, &mine, e))
+		return -1;
+	json_t *line = journal_line_put(&mine);
+
+	if (j->together ? gather(j, line, e) : append(j, line, e)) {
+		trace_free(&j->traces[--j->count]);
+		return -1;
+	}
+	*id = mine.id;
+	return 0;
+}
+
+int journal_together(struct journal *j, struct error *e)
+{
+	j->together = json_array();
+	return j->together ? 0 : err_set(e, ERR_NO_MEMORY, "%s: no memory for a line", j->path);
+}
+
+int journal_together_end(struct journal *j, bool forget, struct error *e)
+{
+	json_t *lines = STEAL(j->together);
+	size_t count = json_array_size(lines);
+
+	if (forget || !count)
+		json_decref(lines);
+	else if (!append(j, json_pack("{so}", "put", lines), e))
+		return 0;
+	for (size_t i = 0; i < count; i++)
+		trace_free(&j->traces[--j->count]);
+	if (count && !j->count)
+		end(j);
+	return forget || !count ? 0 : -1;
+}
+
+static struct trace *find(struct journal *j, unsigned id)
+{
+	for (unsigned i = 0; i < j->count; i++)
+		if (j->traces[i].id == id)
+			return &j->traces[i];
+	return NULL;
+}
+
+int journal_know(struct journal *j, unsigned id, const struct trace *t, struct error *e)
+{
+	struct trace known = *t;
+
+	known.id = id;
+	return append(j, journal_line_know(&known), e) || trace_learn(find(j, id), &known, e) ? -1 : 0;
+}
+
+static bool forget(struct journal *j, unsigned id)
+{
+	for (unsigned i = 0; i < j->count; i++) {
+		if (j->traces[i].id != id)
+			continue;
+		trace_free(&j->traces[i]);
+		memmove(&j->traces[i], &j->traces[i + 1], (j->count - i - 1) * sizeof *j->traces);
+		j->count--;
+		return true;
+	}
+	return false;
 }
 
 static int drop(struct journal *j, json_t *line, const unsigned *ids, unsigned count, struct error *e)
@@ -231,7 +241,7 @@ const struct trace *journal_traces(const struct journal *j, unsigned *count)
 
 /* ---- reading what was left ---- */
 
-static int read_put(struct journal *j, json_t *line, struct error *e)
+static int read_one_put(struct journal *j, json_t *line, struct error *e)
 {
 	struct trace t;
 	int failed = journal_line_read(&t, line, json_object_get(line, "put"), true, e);
@@ -243,6 +253,18 @@ static int read_put(struct journal *j, json_t *line, struct error *e)
 	return failed ? -1 : 0;
 }
 
+static int read_put(struct journal *j, json_t *line, struct error *e)
+{
+	const json_t *several = json_object_get(line, "put");
+
+	if (!json_is_array(several))
+		return read_one_put(j, line, e);
+	for (size_t i = 0; i < json_array_size(several); i++)
+		if (read_one_put(j, json_array_get(several, i), e))
+			return -1;
+	return 0;
+}
+
 static int read_know(struct journal *j, json_t *line, struct error *e)
 {
 	struct trace t;
@@ -251,7 +273,7 @@ static int read_know(struct journal *j, json_t *line, struct error *e)
 	struct trace *of = find(j, t.id);
 
 	if (!failed)
-		failed = of ? learn(of, &t, e)
+		failed = of ? trace_learn(of, &t, e)
 			    : err_set(e, ERR_CORRUPT, "something is known of number %u, which is not there", t.id);
 	free(t.images);
 	return failed ? -1 : 0;
@@ -267,21 +289,6 @@ static int read_drop(struct journal *j, const json_t *drop, struct error *e)
 	return 0;
 }
 
-static int read_first(struct journal *j, json_t *line, struct error *e)
-{
-	const char *was = json_string_value(json_object_get(line, "was"));
-
-	if (json_integer_value(json_object_get(line, "version")) != JOURNAL_VERSION)
-		return err_set(e, ERR_CORRUPT, "version is not %d", JOURNAL_VERSION);
-	for (unsigned s = 0; was && s < sizeof state_names / sizeof *state_names; s++) {
-		if (strcmp(was, state_names[s]) == 0) {
-			j->was = (enum driver_state)s;
-			return 0;
-		}
-	}
-	return err_set(e, ERR_CORRUPT, "no state");
-}
-
 static int read_line(struct journal *j, const char *text, size_t len, bool first, struct error *e)
 {
 	json_t *line = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
@@ -290,7 +297,7 @@ static int read_line(struct journal *j, const char *text, size_t len, bool first
 	if (!json_is_object(line))
 		failed = err_set(e, ERR_CORRUPT, "not a JSON object");
 	else if (first)
-		failed = read_first(j, line, e);
+		failed = journal_line_read_first(&j->was, line, e);
 	else if (json_object_get(line, "put"))
 		failed = read_put(j, line, e);
 	else if (json_object_get(line, "know"))

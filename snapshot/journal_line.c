@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A trace as a line of the journal, and as a copy. A line has only what is known.
+ * A trace as a line of the journal, and as a copy; and the journal's first line. A line has only what is known.
  */
 #include "snapshot/journal_line.h"
 
-enum { MAX_IMAGES = 1000 };
+enum { JOURNAL_VERSION = 1, MAX_IMAGES = 1000 };
 
 static const char *const kind_names[TRACE_KINDS] = {
 	[TRACE_DEVICE] = "device",
@@ -30,6 +30,11 @@ static const char *const kind_names[TRACE_KINDS] = {
 };
 static const char *const format_names[] =
 	{[DRIVER_RAW] = "raw", [DRIVER_QCOW2] = "qcow2", [DRIVER_FORMAT_OTHER] = "other"};
+static const char *const state_names[] = {
+	[DRIVER_RUNNING] = "running",
+	[DRIVER_PAUSED] = "paused",
+	[DRIVER_SHUT_OFF] = "shut off",
+};
 
 /* ---- copies ---- */
 
@@ -84,7 +89,27 @@ int trace_copy(struct trace *to, const struct trace *from, struct error *e)
 	return -1;
 }
 
+int trace_learn(struct trace *t, const struct trace *known, struct error *e)
+{
+	char *snapshot = known->snapshot ? mem_strdup(known->snapshot, e) : NULL;
+
+	if (known->snapshot && !snapshot)
+		return -1;
+	free(t->snapshot);
+	t->snapshot = snapshot;
+	t->dev = known->dev;
+	t->ino = known->ino;
+	t->date = known->date;
+	t->begun = known->begun;
+	return 0;
+}
+
 /* ---- writing ---- */
+
+json_t *journal_line_first(const char *domain, enum driver_state was)
+{
+	return json_pack("{si ss ss}", "version", JOURNAL_VERSION, "domain", domain, "was", state_names[was]);
+}
 
 /* Below what is not local there is nothing that could be opened by name. */
 static json_t *images_line(const struct trace *t)
@@ -165,6 +190,18 @@ static int read_images(struct trace *t, const json_t *list, struct error *e)
 			return err_set(e, ERR_CORRUPT, "an image without path or format");
 		t->images[i].format = (enum driver_format)format;
 	}
+	return 0;
+}
+
+int journal_line_read_first(enum driver_state *was, const json_t *line, struct error *e)
+{
+	int state = index_of(state_names, sizeof state_names / sizeof *state_names, text_of(line, "was"));
+
+	if (json_integer_value(json_object_get(line, "version")) != JOURNAL_VERSION)
+		return err_set(e, ERR_CORRUPT, "version is not %d", JOURNAL_VERSION);
+	if (state < 0)
+		return err_set(e, ERR_CORRUPT, "no state");
+	*was = (enum driver_state)state;
 	return 0;
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * snapshot/journal.c: journals that are found: whole ones, those that a crash cut, and those that no crash can have left.
+ * snapshot/journal.c: journals that are found: whole ones, those that a crash cut, and those that no crash can have left;
+ * lines that tell of several traces.
  */
 #include "snapshot/internal.h"
+#include "tests/unit/journal_fault.h"
 #include "tests/unit/scratch.h"
 
 #include <check.h>
@@ -36,7 +38,9 @@ static bool there(void)
 }
 
 #define FIRST "{\"version\":1,\"domain\":\"d\",\"was\":\"running\"}\n"
-#define PUT(id) "{\"put\":" #id ",\"kind\":\"file\",\"path\":\"/p" #id "\",\"dev\":0,\"ino\":0}\n"
+#define ONE(id) "{\"put\":" #id ",\"kind\":\"file\",\"path\":\"/p" #id "\",\"dev\":0,\"ino\":0}"
+#define PUT(id) ONE(id) "\n"
+#define SEVERAL "{\"put\":[" ONE(1) "," ONE(2) "," ONE(3) "]}\n"
 
 #define KNOW(id) "{\"know\":" #id ",\"dev\":5,\"ino\":6,\"begun\":true}\n"
 
@@ -50,6 +54,13 @@ static const struct {
 	{FIRST PUT(1) "{\"drop\":1}\n", 0},
 	{FIRST PUT(1) "{\"drop\":1}\n{\"pu", 0},
 	{FIRST PUT(1), 1},
+	{FIRST SEVERAL, 3},
+	{FIRST SEVERAL "{\"drop\":[1,3]}\n" PUT(4), 2},
+	{FIRST "{\"put\":[" ONE(1) "," ONE(2) "]}", 0},
+	{FIRST "{\"put\":[]}\n", 0},
+	{FIRST "{\"put\":[" ONE(2) "," ONE(1) "]}\n", -1},
+	{FIRST "{\"put\":[7]}\n", -1},
+	{FIRST "{\"put\":[[" ONE(1) "]]}\n", -1},
 	{FIRST PUT(1) PUT(2) PUT(3) "{\"drop\":[1,3]}\n", 1},
 	{FIRST PUT(1) PUT(2) PUT(3) "{\"drop\":[1,3]", 3},
 	{FIRST PUT(1) PUT(2) "{\"drop\":[1,3]}\n", -1},
@@ -113,6 +124,62 @@ START_TEST(test_found)
 }
 END_TEST
 
+static struct journal *opened(void)
+{
+	struct journal *j;
+
+	OK(journal_open(&j, "state", uuid, 0, NULL, &e));
+	return j;
+}
+
+static const struct trace *one(enum trace_kind kind)
+{
+	static struct trace t;
+
+	t = (struct trace){.kind = kind, .path = (char *)"/p"};
+	return &t;
+}
+
+/* All or none. */
+START_TEST(test_together)
+{
+	struct journal *j = opened();
+	unsigned id;
+
+	OK(journal_begin(j, "d", DRIVER_RUNNING, &e));
+	OK(journal_put(j, one(TRACE_FILE), &id, &e));
+	for (int forget = 1; forget >= 0; forget--) {
+		OK(journal_together(j, &e));
+		OK(journal_put(j, one(TRACE_INTERNAL), &id, &e));
+		OK(journal_put(j, one(TRACE_OVERLAY), &id, &e));
+		ck_assert_int_eq(journal_together_end(j, forget, &e), 0);
+		ck_assert_uint_eq(traces(j), forget ? 1 : 3);
+	}
+	for (unsigned k = 1; k <= 2; k++) {
+		OK(journal_together(j, &e));
+		OK(journal_put(j, one(TRACE_SAVED), &id, &e));
+		OK(journal_put(j, one(TRACE_FROZEN), &id, &e));
+		journal_fault_at(k, JOURNAL_FAULT_FAILS, false);
+		ck_assert_int_eq(journal_together_end(j, false, &e), -1);
+		ck_assert_uint_eq(traces(j), 3);
+	}
+	journal_fault_at(0, JOURNAL_FAULT_NONE, false);
+	OK(journal_put(j, one(TRACE_PAUSED), &id, &e)); /* one by one again */
+	journal_close(j);
+	j = opened();
+	ck_assert_uint_eq(traces(j), 4);
+	OK(journal_drop_all(j, (const unsigned[]){1, 4, 5, id}, 4, &e));
+	OK(journal_together(j, &e));
+	OK(journal_together_end(j, false, &e)); /* nothing of it */
+	OK(journal_begin(j, "d", DRIVER_RUNNING, &e));
+	OK(journal_together(j, &e));
+	OK(journal_put(j, one(TRACE_SAVED), &id, &e));
+	OK(journal_together_end(j, true, &e));
+	ck_assert(!there());
+	journal_close(j);
+}
+END_TEST
+
 Suite *suite_vm_journal_left(void)
 {
 	Suite *s = suite_create("vm_journal_left");
@@ -120,6 +187,7 @@ Suite *suite_vm_journal_left(void)
 
 	tcase_add_checked_fixture(t, enter, scratch_leave);
 	tcase_add_loop_test(t, test_found, 0, (int)(sizeof found / sizeof *found));
+	tcase_add_test(t, test_together);
 	suite_add_tcase(s, t);
 	return s;
 }
