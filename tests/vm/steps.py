@@ -24,15 +24,23 @@ def build_killer():
     run("cc", "-std=c17", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", KILLER, os.path.join(HERE, "step_killer.c"))
 
 
+def put_traces(line):
+    """What a change of a journal puts there: one trace, or several at once."""
+    put = {} if line == "unlink" else json.loads(line)
+    if isinstance(put.get("put"), list):
+        return put["put"]
+    return [put] if "put" in put else []
+
+
 def name_steps(lines):
     """What each change of a journal is, in words: "begin", "put file", "know file", "drop file", "end"; "keep": results
     become the user's, all at once."""
     names, kinds = [], {}
     for line in lines:
-        entry = {} if line == "unlink" else json.loads(line)
-        if "put" in entry:
-            kinds[entry["put"]] = entry["kind"]
-            names.append("put " + entry["kind"])
+        entry, put = {} if line == "unlink" else json.loads(line), put_traces(line)
+        if put:
+            kinds.update({trace["put"]: trace["kind"] for trace in put})
+            names.append("put " + "+".join(trace["kind"] for trace in put))
         elif "know" in entry:
             names.append("know " + kinds[entry["know"]])
         elif "drop" in entry:
@@ -182,9 +190,8 @@ class World:
         there = set()
         for name in self.journal():
             for line in read(os.path.join(self.state_dir, name)).split("\n")[:-1]:
-                entry = json.loads(line)
-                dropped = entry.get("drop", [])
-                there |= {entry["put"]} if "put" in entry else set()
+                dropped = json.loads(line).get("drop", [])
+                there |= {trace["put"] for trace in put_traces(line)}
                 there -= set(dropped if isinstance(dropped, list) else [dropped])
         return bool(there)
 
