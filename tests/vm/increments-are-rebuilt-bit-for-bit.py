@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What changed since a kept snapshot, as images over those of that one: five on a guest that writes all the time, in each way to take
-one that is kept; QEMU is killed in between, a disk grows and shrinks. Each chain of images shows, byte for byte and as qemu-img reads
-it, what qemu-img finds in the disk's internal snapshot; each is as large as what changed."""
+"""What changed since a kept snapshot, as images over those of that one: six on a guest that writes all the time, in each way to take
+one that is kept; one has the guest's memory, too, and is gone back to; QEMU is killed in between, a disk grows and shrinks. Each chain of
+images shows, byte for byte and as qemu-img reads it, what qemu-img finds in the disk's internal snapshot; each is as large as what changed."""
 import json
 import os
 
+import records
 from guest import Guest
 from report import Report, rig_for_test
-from rig import run
+from rig import read, run
 from taker import QSNAP, Taker, check_manifest
 
 SLACK = 1 << 20  # tables and headers
@@ -91,6 +92,28 @@ def busy(chain, guest):
         chain.is_increment("s2", "s1")
 
 
+def with_memory(chain, guest):
+    """Its images are the chain's next, and what is kept in the disks goes back with the guest's memory."""
+    name, before = "m", chain.done[-1]
+    with report.test("with the guest's memory, beside the increment and in the state folder"):
+        guest.wait_records(10)
+        told = chain.take(name, "--memory", "--mode", "instant")
+        chain.shows(name)
+        chain.is_increment(name, before)
+        with open(os.path.join(chain.folder(name), "manifest.json"), encoding="utf-8") as file:
+            memory = json.load(file)["memory"]
+        for file in os.path.join(chain.folder(name), memory["file"]), told["memory"]:
+            assert run("sha256sum", file).split()[0] == memory["sha256"] == told["memory-sha256"], (file, memory, told)
+    with report.test("from there the guest goes on as if nothing had been since"):
+        newest = records.check_disks([chain.raw(name, disk) for disk in guest.disks])[0][0]
+        guest.wait_records(10)
+        start = os.path.getsize(guest.beats)
+        chain.taker.qsnap("revert", guest.name, name)
+        guest.wait_records(2)
+        first = min(guest.numbers(start)[1:])  # the first one may be half of a number
+        assert newest <= first <= newest + 2 and "start" not in read(guest.beats)[start:], (newest, first)
+
+
 def after_a_crash(chain, guest):
     with report.test("QEMU was killed in between"):
         guest.wait_records(10)
@@ -98,9 +121,10 @@ def after_a_crash(chain, guest):
         guest.wait_state("shut off")
         guest.start()
         guest.wait_records(10)
+        before = chain.done[-1]
         chain.take("s3")
         chain.shows("s3")
-        chain.is_increment("s3", "s2")
+        chain.is_increment("s3", before)
 
 
 def resized(chain, guest):
@@ -148,6 +172,7 @@ def main():
         guest = Guest(rig, "busy", noise=16).boot()
         chain = Chain(rig, guest)
         busy(chain, guest)
+        with_memory(chain, guest)
         after_a_crash(chain, guest)
         resized(chain, guest)
         afterwards(chain, guest)
