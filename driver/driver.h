@@ -127,6 +127,12 @@ struct driver_import {
 	void *note_ctx;
 };
 
+struct driver_head {    /* how a file is to begin */
+	uint8_t *bytes; /* the caller's; NULL: none */
+	size_t len;
+	uint64_t from; /* where in the file as it is now that goes on which stays */
+};
+
 struct driver_ops {
 	/* Whether this hypervisor runs on this very host, so that its paths are ours. Else ERR_UNSUPPORTED that says why. */
 	int (*local)(struct driver *d, struct error *e);
@@ -182,6 +188,9 @@ struct driver_ops {
 	int (*define)(struct driver *d, const char *uuid, const char *xml, struct error *e);
 	/* The text of a definition, changed as `how` says; the caller's. Nothing is defined. ERR_DENIED: it names what it may not. */
 	int (*adapt)(struct driver *d, const char *xml, const struct driver_import *how, char **out, struct error *e);
+	/* The same of the definition that a file with a guest's memory has inside: how the file is to begin then. */
+	int (*adapt_memory)(struct driver *d, const char *path, const struct driver_import *how,
+		struct driver_head *out, struct error *e);
 	/* A new domain of this UUID. ERR_USAGE: it, or one of its name, is there. */
 	int (*create)(struct driver *d, const char *uuid, const char *xml, struct error *e);
 

@@ -146,20 +146,23 @@ void libvirt_import_tell(const struct driver_import *how, const char *fmt, ...)
 	how->note(how->note_ctx, text);
 }
 
+int libvirt_adapt_tree(xmlDoc *doc, const struct driver_import *how, struct error *e)
+{
+	xmlNode *root = xmlDocGetRootElement(doc);
+
+	if (!libvirt_xml_is(root, "domain"))
+		return err_set(e, ERR_UNSUPPORTED, "it is no definition of a domain");
+	return (!how->trusted && libvirt_refuse_strange(root, how, e)) || set_identity(root, how, e) ||
+			       set_disks(root, how, e) || set_nvram(root, how, e)
+		       ? -1
+		       : 0;
+}
+
 int libvirt_adapt(struct driver *d, const char *xml, const struct driver_import *how, char **out, struct error *e)
 {
 	AUTO_DOC xmlDoc *doc = libvirt_xml_parse(xml, e);
-	xmlNode *root = doc ? xmlDocGetRootElement(doc) : NULL;
 
 	(void)d;
-	*out = NULL;
-	if (!root)
-		return -1;
-	if (!libvirt_xml_is(root, "domain"))
-		return err_set(e, ERR_UNSUPPORTED, "it is no definition of a domain");
-	if ((!how->trusted && libvirt_refuse_strange(root, how, e)) || set_identity(root, how, e) ||
-		set_disks(root, how, e) || set_nvram(root, how, e))
-		return -1;
-	*out = libvirt_xml_print(doc, e);
+	*out = doc && !libvirt_adapt_tree(doc, how, e) ? libvirt_xml_print(doc, e) : NULL;
 	return *out ? 0 : -1;
 }

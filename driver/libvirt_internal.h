@@ -108,10 +108,14 @@ int libvirt_xml_put_file(xmlNode *disk, const struct driver_new_file *file, stru
 
 /* ---- definitions from elsewhere (libvirt_adapt.c, libvirt_strange.c) ---- */
 
+/* What `how` says, in the tree of a definition. */
+int libvirt_adapt_tree(xmlDoc *doc, const struct driver_import *how, struct error *e);
 /* ERR_DENIED for what may reach the host; what a guest can do without goes, and is told. */
 int libvirt_refuse_strange(xmlNode *root, const struct driver_import *how, struct error *e);
 bool libvirt_import_brings(const struct driver_import *how, const xmlNode *disk);
 void libvirt_import_tell(const struct driver_import *how, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* The definition in a file with a guest's memory; the caller's (libvirt_saved_head.c). ERR_CHANGED: it is no whole one. */
+int libvirt_saved_definition(const char *path, char **xml, struct error *e);
 
 /* ---- operations, one or a few to a file ---- */
 
@@ -172,6 +176,8 @@ int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_
 int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e);
 int libvirt_define(struct driver *d, const char *uuid, const char *xml, struct error *e);
 int libvirt_adapt(struct driver *d, const char *xml, const struct driver_import *how, char **out, struct error *e);
+int libvirt_adapt_memory(struct driver *d, const char *path, const struct driver_import *how, struct driver_head *out,
+	struct error *e);
 int libvirt_create(struct driver *d, const char *uuid, const char *xml, struct error *e);
 int libvirt_records(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count, struct error *e);
 int libvirt_define_record(struct driver *d, const char *uuid, const char *name, int64_t created,

@@ -221,6 +221,7 @@ static const struct driver_ops ops = {
 	.set_source = libvirt_set_source,
 	.define = libvirt_define,
 	.adapt = libvirt_adapt,
+	.adapt_memory = libvirt_adapt_memory,
 	.create = libvirt_create,
 	.define_record = libvirt_define_record,
 	.forget_record = libvirt_forget_record,

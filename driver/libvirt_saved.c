@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Files that hold a guest's memory: where libvirt keeps the one of a managed save, which it tells nobody, and going on from one.
- * Such a file begins with 16 bytes of magic and 19 numbers of 32 bits, the first two of which are a version and the length of what
- * follows them up to QEMU's own data; that is the definition of the guest at that time, ended by a zero.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <pwd.h>
 #include <unistd.h>
 
 #include "driver/libvirt_internal.h"
-
-enum { MAGIC_BYTES = 16, VERSION_AT = 16, LENGTH_AT = 20, XML_AT = 92, MAX_VERSION = 2, MAX_XML = 16 << 20 };
-static const char magic[] = "LibvirtQemudSave";
 
 /* ---- where it is ---- */
 
@@ -54,47 +47,10 @@ static char *save_folder(struct libvirt *l, struct error *e)
 
 /* ---- whether it is that ---- */
 
-/* Of whichever byte order the host that wrote it has. */
-static bool is_version(const uint8_t *head, uint32_t *length)
-{
-	uint32_t version;
-	memcpy(&version, head + VERSION_AT, sizeof version);
-	memcpy(length, head + LENGTH_AT, sizeof *length);
-	if (version > MAX_VERSION) {
-		version = __builtin_bswap32(version);
-		*length = __builtin_bswap32(*length);
-	}
-	return version && version <= MAX_VERSION;
-}
-
-static int read_definition(int fd, const char *path, char **xml, struct error *e)
-{
-	uint8_t head[XML_AT];
-	uint32_t length = 0;
-	*xml = NULL;
-	if (pread(fd, head, sizeof head, 0) != sizeof head || memcmp(head, magic, MAGIC_BYTES) != 0 ||
-		!is_version(head, &length))
-		return err_set(e, ERR_CHANGED, "%s is no whole saved state of libvirt", path);
-	if (!length || length > MAX_XML)
-		return err_set(e, ERR_LIMIT, "%s has a definition of %u bytes", path, length);
-	*xml = mem_calloc(1, (size_t)length + 1, "definition", e);
-	if (!*xml)
-		return -1;
-	if (pread(fd, *xml, length, XML_AT) == (ssize_t)length)
-		return 0;
-	free(STEAL(*xml));
-	return err_set(e, ERR_CHANGED, "%s is too short", path);
-}
-
 static int check_saved(const char *path, const char *uuid, struct error *e)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
-	if (fd < 0)
-		return err_sys(e, errno, "libvirt's saved state %s", path);
 	AUTO_FREE char *xml = NULL;
-	int failed = read_definition(fd, path, &xml, e);
-	close(fd);
-	if (failed)
+	if (libvirt_saved_definition(path, &xml, e))
 		return -1;
 	return libvirt_refuse_other_uuid(uuid, xml, e) ? err_prefix(e, "%s", path) : 0;
 }

@@ -151,34 +151,49 @@ static int name_disks(struct import *x, struct error *e)
 
 /* ---- what else a point has ---- */
 
-static int copy_file(struct import *x, unsigned file, const char *to, struct error *e)
+/* `head` NULL: as it is. */
+static int copy_file(struct import *x, unsigned file, const struct driver_head *head, const char *to, struct error *e)
 {
 	AUTO_FREE char *from = bundle_path(&x->source, &x->b, file, e);
+	const struct driver_head none = {0}, *h = head ? head : &none;
 	AUTO_IO struct io *source = NULL;
 	unsigned trace;
 
 	vm_step(&x->vm, "copy", NULL);
 	return !from || io_file_open(&source, from, IO_OPEN_REGULAR | IO_OPEN_NOFOLLOW, e) ||
-			       made_copy(&x->vm, to, source, &trace, e)
+			       made_with_head(&x->vm, to, h->bytes, h->len, source, h->from, &trace, e)
 		       ? -1
 		       : 0;
 }
 
-/* It has a definition inside, of the machine that it is of, which is what the hypervisor goes by. */
+/* It has a definition inside, which is what the hypervisor goes by: the copy has that of the new domain. So it is another file, with a
+ * digest of its own. */
+static int adapt_memory(struct import *x, struct vm_point *p, unsigned file, struct error *e)
+{
+	AUTO_FREE char *from = bundle_path(&x->source, &x->b, file, e);
+	struct driver_head head;
+
+	if (!from || import_memory_head(x, from, &head, e))
+		return err_prefix(e, "the memory of snapshot '%s'", p->name);
+	p->memory_bytes = head.len + x->b.files[file].bytes - head.from;
+	int failed = copy_file(x, file, &head, p->memory, e);
+
+	free(head.bytes);
+	vm_step(&x->vm, "digest", NULL);
+	return failed || convert_digest(p->memory, "sha256", x->vm.opts.voice.progress, p->memory_digest, e) ? -1 : 0;
+}
+
+/* What QEMU has written of its devices only QEMU can read, and it believes it. */
 static int copy_memory(struct import *x, struct vm_point *p, unsigned file, struct error *e)
 {
 	if (file == BUNDLE_NONE)
 		return 0;
-	if (x->opts->name || !x->opts->trust) {
-		vm_note(&x->vm, "the memory of snapshot '%s' is left out: %s", p->name,
-			x->opts->name ? "it is another machine's"
-				      : "it has a definition of its own, which --trust-definition lets in");
+	if (!x->opts->trust) {
+		vm_note(&x->vm, "the memory of snapshot '%s' is left out: --trust-definition lets it in", p->name);
 		return 0;
 	}
 	p->memory = memory_name(&x->vm, "memory", e);
-	p->memory_bytes = x->b.files[file].bytes;
-	memcpy(p->memory_digest, x->b.files[file].digest, sizeof p->memory_digest);
-	return p->memory ? copy_file(x, file, p->memory, e) : -1;
+	return p->memory ? adapt_memory(x, p, file, e) : -1;
 }
 
 static int copy_nvram(struct import *x, struct vm_point *p, unsigned file, struct error *e)
@@ -187,7 +202,7 @@ static int copy_nvram(struct import *x, struct vm_point *p, unsigned file, struc
 		return 0;
 	p->nvram = memory_name(&x->vm, "nvram", e);
 	memcpy(p->nvram_digest, x->b.files[file].digest, sizeof p->nvram_digest);
-	return p->nvram ? copy_file(x, file, p->nvram, e) : -1;
+	return p->nvram ? copy_file(x, file, NULL, p->nvram, e) : -1;
 }
 
 static int copy_others(struct import *x, struct error *e)
@@ -198,7 +213,7 @@ static int copy_others(struct import *x, struct error *e)
 			return -1;
 	const unsigned current = bundle_point(&x->b, x->b.catalog.current);
 
-	return x->nvram ? copy_file(x, x->b.points[current].nvram, x->nvram, e) : 0;
+	return x->nvram ? copy_file(x, x->b.points[current].nvram, NULL, x->nvram, e) : 0;
 }
 
 /* ---- the domain ---- */

@@ -21,6 +21,8 @@ struct import {
 /* Where everything is to be, and that nothing is there yet; definitions say so then (snapshot/import_plan.c). */
 int import_places(struct import *x, struct error *e);
 int import_definitions(struct import *x, struct error *e);
+/* How a file with a guest's memory, which has a definition inside, is to begin. */
+int import_memory_head(struct import *x, const char *path, struct driver_head *out, struct error *e);
 /* The catalog, in place of one of an earlier domain (snapshot/import_settle.c). */
 int import_catalog(struct vm *vm, const struct vm_catalog *c, struct error *e);
 

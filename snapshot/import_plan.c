@@ -56,11 +56,9 @@ static void tell(void *ctx, const char *text)
 	vm_note(ctx, "%s", text);
 }
 
-/* What is left out is told of the definition that the domain gets. */
-int import_definitions(struct import *x, struct error *e)
+static struct driver_import adaptation(struct import *x)
 {
-	const struct driver_ops *ops = x->vm.driver->ops;
-	struct driver_import how = {.name = x->out->name,
+	return (struct driver_import){.name = x->out->name,
 		.uuid = x->out->uuid,
 		.renamed = x->opts->name,
 		.files = x->out->disks,
@@ -68,6 +66,13 @@ int import_definitions(struct import *x, struct error *e)
 		.nvram = x->nvram,
 		.trusted = x->opts->trust,
 		.note_ctx = &x->vm};
+}
+
+/* What is left out is told of the definition that the domain gets. */
+int import_definitions(struct import *x, struct error *e)
+{
+	const struct driver_ops *ops = x->vm.driver->ops;
+	struct driver_import how = adaptation(x);
 
 	for (unsigned i = 0; i < x->b.catalog.count; i++) {
 		struct vm_point *p = &x->b.catalog.points[i];
@@ -80,4 +85,11 @@ int import_definitions(struct import *x, struct error *e)
 		p->xml = xml;
 	}
 	return 0;
+}
+
+int import_memory_head(struct import *x, const char *path, struct driver_head *out, struct error *e)
+{
+	const struct driver_import how = adaptation(x);
+
+	return x->vm.driver->ops->adapt_memory(x->vm.driver, path, &how, out, e);
 }

@@ -42,73 +42,71 @@ int made_open(struct made *m, struct vm *vm, const char *path, const struct io *
 
 /* ---- copies ---- */
 
-static int copy_by_hand(struct io *to, struct io *from, uint64_t at, uint64_t len, uint8_t *buffer, struct error *e)
+static int copy_by_hand(struct io *to, uint64_t at, struct io *from, uint64_t from_at, uint64_t len, uint8_t *buffer,
+	struct error *e)
 {
-	for (uint64_t end = at + len; at < end;) {
-		size_t n = (size_t)min_u64(end - at, BUFFER_BYTES);
+	for (uint64_t done = 0; done < len;) {
+		size_t n = (size_t)min_u64(len - done, BUFFER_BYTES);
 
-		if (io_read(from, buffer, n, at, e) || io_write(to, buffer, n, at, e))
+		if (io_read(from, buffer, n, from_at + done, e) || io_write(to, buffer, n, at + done, e))
 			return -1;
-		at += n;
+		done += n;
 	}
 	return 0;
 }
 
-static int copy_all(const struct vm *vm, struct io *to, struct io *from, struct error *e)
+/* What `from` has behind `skip` bytes, behind the first `at` bytes. */
+static int copy_rest(const struct vm *vm, struct io *to, uint64_t at, struct io *from, uint64_t skip, struct error *e)
 {
 	AUTO_FREE uint8_t *buffer = mem_calloc(1, BUFFER_BYTES, "copy", e);
-	int rc = !buffer || io_truncate(to, from->size, e) ? -1 : io_clone(to, 0, from, 0, from->size, e);
+	const uint64_t total = from->size - skip;
+	int rc = !buffer || io_truncate(to, at + total, e) ? -1 : io_clone(to, at, from, skip, total, e);
 	bool by_kernel = true;
 
 	if (rc <= 0)
 		return rc;
-	for (uint64_t at = 0; at < from->size; at += COPY_BYTES) {
-		uint64_t len = min_u64(from->size - at, COPY_BYTES);
+	for (uint64_t done = 0; done < total; done += COPY_BYTES) {
+		uint64_t len = min_u64(total - done, COPY_BYTES);
 
 		if (vm_go_on(vm, e))
 			return -1;
-		rc = by_kernel ? io_copy_range(to, at, from, at, len, e) : 1;
+		rc = by_kernel ? io_copy_range(to, at + done, from, skip + done, len, e) : 1;
 		by_kernel = !rc;
-		if (rc < 0 || (rc && copy_by_hand(to, from, at, len, buffer, e)))
+		if (rc < 0 || (rc && copy_by_hand(to, at + done, from, skip + done, len, buffer, e)))
 			return -1;
-		progress_report(vm->opts.voice.progress, at + len, from->size);
+		progress_report(vm->opts.voice.progress, done + len, total);
 	}
 	return 0;
 }
 
-static int fill_private(const struct vm *vm, struct target *target, struct io *from, struct error *e)
+int made_with_head(struct vm *vm, const char *path, const void *bytes, size_t len, struct io *from, uint64_t skip,
+	unsigned *trace, struct error *e)
 {
-	if (fchmod(io_file_fd(target_io(target)), 0600))
-		return err_sys(e, errno, "%s", target_io(target)->name);
-	return (from && copy_all(vm, target_io(target), from, e)) || target_commit(target, e) ? -1 : 0;
+	struct target *target;
+	struct made made;
+
+	if (from && from->size < skip)
+		return err_set(e, ERR_CHANGED, "%s is too short", from->name);
+	if (made_open(&made, vm, path, NULL, &target, e))
+		return -1;
+	*trace = made.trace;
+	struct io *to = target_io(target);
+	int failed = fchmod(io_file_fd(to), 0600) ? err_sys(e, errno, "%s", to->name) : 0;
+
+	failed = failed || (len && io_write(to, bytes, len, 0, e)) || (from && copy_rest(vm, to, len, from, skip, e)) ||
+		 target_commit(target, e);
+	target_close(target);
+	return failed ? -1 : 0;
 }
 
 int made_copy(struct vm *vm, const char *path, struct io *from, unsigned *trace, struct error *e)
 {
-	struct target *target;
-	struct made made;
-
-	if (made_open(&made, vm, path, NULL, &target, e))
-		return -1;
-	*trace = made.trace;
-	int failed = fill_private(vm, target, from, e);
-
-	target_close(target);
-	return failed;
+	return made_with_head(vm, path, NULL, 0, from, 0, trace, e);
 }
 
 int made_of_bytes(struct vm *vm, const char *path, const void *bytes, size_t len, unsigned *trace, struct error *e)
 {
-	struct target *target;
-	struct made made;
-
-	if (made_open(&made, vm, path, NULL, &target, e))
-		return -1;
-	*trace = made.trace;
-	int failed = io_write(target_io(target), bytes, len, 0, e) || fill_private(vm, target, NULL, e);
-
-	target_close(target);
-	return failed ? -1 : 0;
+	return made_with_head(vm, path, bytes, len, NULL, 0, trace, e);
 }
 
 /* order: which file it is, into the journal; the name. It is durable with the file's bytes, later. */

@@ -17,9 +17,12 @@ int made_begin(struct made *m, struct vm *vm, const char *path, struct target_op
 int made_open(struct made *m, struct vm *vm, const char *path, const struct io *owner, struct target **out,
 	struct error *e);
 
-/* A new file of ours, for nobody else to read, that has all bytes of `from` (NULL: none yet). */
+/* A new file of ours, for nobody else to read: these bytes, and then what `from` (NULL: nothing) has behind its first `skip` ones. */
+int made_with_head(struct vm *vm, const char *path, const void *bytes, size_t len, struct io *from, uint64_t skip,
+	unsigned *trace, struct error *e);
+/* The same of all that `from` has (NULL: nothing yet). */
 int made_copy(struct vm *vm, const char *path, struct io *from, unsigned *trace, struct error *e);
-/* The same, of bytes in memory. */
+/* The same of bytes in memory. */
 int made_of_bytes(struct vm *vm, const char *path, const void *bytes, size_t len, unsigned *trace, struct error *e);
 /* A second name for a file of ours, whole and durable. ERR_USAGE: `path` is there. */
 int made_link(struct vm *vm, const char *from, const char *path, unsigned *trace, struct error *e);

@@ -12,7 +12,13 @@
 #include <unistd.h>
 
 const char *const bundle_points[BUNDLE_POINTS] = {"a", "b", "c"};
+bool bundle_trusts = true;
 static uint8_t shown[BUNDLE_POINTS][2][WORLD_BYTES];
+
+static bool has_memory(const char *point)
+{
+	return point[0] == 'c';
+}
 
 static void take(struct world *w, unsigned point)
 {
@@ -25,6 +31,7 @@ static void take(struct world *w, unsigned point)
 	t.mode = VM_INSTANT;
 	t.via = VM_VIA_INTERNAL;
 	t.keep = true;
+	t.memory = has_memory(t.name);
 	t.threads = 0;
 	if (vm_run(w, &t, &left, &e))
 		ck_abort_msg("%s", e.msg);
@@ -47,7 +54,10 @@ void bundle_tree(struct world *w)
 	if (revert_run(w, &(struct vm_revert){.name = "a"}, &left, &e))
 		ck_abort_msg("%s", e.msg);
 	w->instant_was = w->back = false;
+	w->device = w->device_attached = false;
+	world_write_nvram(w, 1);
 	take(w, 2);
+	world_write_nvram(w, 2);
 }
 
 static void clear(const char *folder)
@@ -118,8 +128,9 @@ int bundle_import(struct world *w, const char *from, const char *name, bool *lef
 	struct progress progress;
 	struct vm_opts o = options(w, &progress);
 	struct vm_imported out;
-	int failed =
-		vm_import(&o, &(struct vm_import){.from = from, .name = name, .to = "in", .stream_fd = 0}, &out, e);
+	int failed = vm_import(&o,
+		&(struct vm_import){.from = from, .name = name, .to = "in", .stream_fd = 0, .trust = bundle_trusts},
+		&out, e);
 
 	*left = out.left;
 	vm_imported_free(&out);
@@ -193,6 +204,9 @@ static void judge_catalog(struct world *w, bool all, const char *at, const char 
 		ck_assert_pstr_eq(p->parent, all ? parents[p->name[0] - 'a'] : NULL);
 		ck_assert_str_eq(p->xml, w->xml);
 		ck_assert_int_eq(p->was, DRIVER_RUNNING);
+		ck_assert_msg(!p->memory == !(has_memory(p->name) && bundle_trusts) &&
+				      !p->nvram == !has_memory(p->name),
+			"%s: %s: its memory", what, p->name);
 	}
 	vm_catalog_free(&c);
 	vm_close(vm);
@@ -207,9 +221,9 @@ bool bundle_judge(struct world *w, bool all, const char *at, const char *what)
 
 	ck_assert(!vm_journals("state", &uuids, &count, &e));
 	ck_assert_msg(!count, "%s: a journal is left", what);
-	ck_assert_msg(bundle_names("in") == (w->undefined ? 0 : 2), "%s: in/ has %u names", what, bundle_names("in"));
-	ck_assert_msg(bundle_names("state") <= (w->undefined ? 1 : 2), "%s: state/ has %u names", what,
-		bundle_names("state"));
+	ck_assert_msg(bundle_names("in") == (w->undefined ? 0 : 3), "%s: in/ has %u names", what, bundle_names("in"));
+	ck_assert_msg(bundle_names("state") <= (w->undefined ? 1u : 3u + bundle_trusts), "%s: state/ has %u names",
+		what, bundle_names("state"));
 	if (w->undefined)
 		return false;
 	ck_assert_uint_eq(w->disk_count, 2);
@@ -224,4 +238,20 @@ bool bundle_judge(struct world *w, bool all, const char *at, const char *what)
 	}
 	judge_catalog(w, all, at, what);
 	return true;
+}
+
+void bundle_goes_on(struct world *w)
+{
+	const struct vm_revert opts = {.name = "c"};
+	struct error e;
+	unsigned left;
+
+	for (unsigned i = 0; i < 2; i++) {
+		memcpy(w->disks[i].content, shown[2][i], WORLD_BYTES);
+		memcpy(w->disks[i].instant, shown[2][i], WORLD_BYTES);
+	}
+	if (revert_run(w, &opts, &left, &e))
+		ck_abort_msg("%s", e.msg);
+	ck_assert(!left && w->restored == bundle_trusts);
+	ck_assert_int_eq(w->state, bundle_trusts ? DRIVER_RUNNING : DRIVER_SHUT_OFF);
 }

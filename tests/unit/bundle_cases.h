@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * For tests: the machine of tests/unit/scripted_world.h with a tree of kept snapshots (a; b and c of a), made into bundles and made
- * of them.
+ * For tests: the machine of tests/unit/scripted_world.h with a tree of kept snapshots (a; b and c of a; c with memory and NVRAM), made
+ * into bundles and made of them.
  */
 #ifndef QSNAP_TESTS_UNIT_BUNDLE_CASES_H
 #define QSNAP_TESTS_UNIT_BUNDLE_CASES_H
@@ -10,6 +10,7 @@
 
 enum { BUNDLE_POINTS = 3 };
 extern const char *const bundle_points[BUNDLE_POINTS];
+extern bool bundle_trusts; /* what an import believes; true, unless a test says otherwise */
 
 /* Takes the snapshots; the guest goes on. What each shows is remembered. */
 void bundle_tree(struct world *w);
@@ -23,6 +24,8 @@ int bundle_recover(struct world *w, struct error *e);
 /* The folder in/ holds disks with these snapshots, at snapshot `at`, and the catalog knows them; or there is nothing. Returns whether
  * there is. */
 bool bundle_judge(struct world *w, bool all, const char *at, const char *what);
+/* What was imported goes back to c: it goes on from its memory, if that was let in. */
+void bundle_goes_on(struct world *w);
 /* How many names a folder has; 0 if there is none. */
 unsigned bundle_names(const char *folder);
 

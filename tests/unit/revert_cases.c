@@ -69,7 +69,7 @@ int revert_run(struct world *w, const struct vm_revert *opts, unsigned *left, st
 {
 	struct progress progress = {.cancel = &w->cancel};
 	struct vm_opts o = {.driver = scripted_driver_new(w),
-		.domain = "machine",
+		.domain = w->name,
 		.state_dir = "state",
 		.retry_ms = 1,
 		.voice.progress = &progress};

@@ -316,6 +316,7 @@ static const struct driver_ops ops = {
 	.set_source = scripted_set_source,
 	.define = do_define,
 	.adapt = scripted_adapt,
+	.adapt_memory = scripted_adapt_memory,
 	.create = scripted_create,
 	.records = scripted_records,
 	.define_record = scripted_define_record,

@@ -42,6 +42,8 @@ int scripted_define_record(struct driver *d, const char *uuid, const char *name,
 	const char *const *targets, unsigned count, struct error *e);
 /* tests/unit/scripted_import.c */
 int scripted_adapt(struct driver *d, const char *xml, const struct driver_import *how, char **out, struct error *e);
+int scripted_adapt_memory(struct driver *d, const char *path, const struct driver_import *how, struct driver_head *out,
+	struct error *e);
 int scripted_create(struct driver *d, const char *uuid, const char *xml, struct error *e);
 int scripted_forget_record(struct driver *d, const char *uuid, const char *name, struct error *e);
 

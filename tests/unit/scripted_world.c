@@ -105,6 +105,7 @@ void world_write_memory(const struct world *w, const char *path)
 	FILE *f = fopen(path, "w");
 
 	ck_assert_ptr_nonnull(f);
+	fprintf(f, "%s\n", w->uuid);
 	for (unsigned i = 0; i < w->disk_count; i++)
 		ck_assert_uint_eq(fwrite(w->disks[i].content, 1, WORLD_BYTES, f), WORLD_BYTES);
 	ck_assert_int_eq(fclose(f), 0);
@@ -114,7 +115,8 @@ bool world_memory_fits(const struct world *w, const char *path)
 {
 	uint8_t bytes[WORLD_BYTES];
 	FILE *f = fopen(path, "r");
-	bool fits = f;
+	char line[100];
+	bool fits = f && fgets(line, sizeof line, f) && strncmp(line, w->uuid, strlen(w->uuid)) == 0;
 
 	for (unsigned i = 0; fits && i < w->disk_count; i++)
 		fits = fread(bytes, 1, WORLD_BYTES, f) == WORLD_BYTES &&

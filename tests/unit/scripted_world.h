@@ -100,7 +100,7 @@ void world_settle(struct world *w, const char *what);
 /* Power failure of the guest alone. */
 void world_crash(struct world *w);
 bool world_active(const struct world *w);
-/* What a guest has in memory: what it wrote to its disks. */
+/* What a guest has in memory: whose it is, and what it wrote to its disks. */
 void world_write_memory(const struct world *w, const char *path);
 /* Whether a guest with that memory finds what it has written. */
 bool world_memory_fits(const struct world *w, const char *path);

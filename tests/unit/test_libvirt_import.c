@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * driver/libvirt_adapt.c, libvirt_strange.c: definitions from elsewhere. What reaches the host is refused, by whatever element; what a
- * guest can do without is left out; the rest is what it was, but for name, UUID, addresses and files.
+ * guest can do without is left out; the rest is what it was, but for name, UUID, addresses and files. And so it is in a file with a
+ * guest's memory (driver/libvirt_saved_head.c).
  */
 #include "driver/driver.h"
 
@@ -11,6 +12,7 @@ Suite *suite_libvirt_import(void);
 
 #ifdef HAVE_LIBVIRT
 #include "driver/libvirt_internal.h"
+#include "tests/unit/scratch.h"
 
 #define UUID "11111111-2222-4333-8444-555555555555"
 static struct error e;
@@ -221,6 +223,134 @@ START_TEST(test_nvram)
 	ck_assert_int_eq(adapt(harmless[0]), -1);
 }
 END_TEST
+
+/* ---- in a file with a guest's memory ---- */
+
+#define SAVED                                                                                                          \
+	DOMAIN("<genid>11111111-0000-4000-8000-000000000000</genid>",                                                  \
+		"<interface type='user'><mac address='52:54:00:aa:00:01'/></interface>")
+#define COOKIE "<cookie/>"
+#define MEMORY "QEVM and more"
+enum { HEAD = 92, NUMBERS = 19 };
+
+static void enter_folder(void)
+{
+	ck_assert(scratch_enter(SCRATCH_DISK));
+	set();
+	how.trusted = true;
+}
+
+static void leave_folder(void)
+{
+	drop();
+	scratch_leave();
+}
+
+/* As libvirt writes it; `swapped`: on a host of the other byte order. */
+static void write_memory(uint32_t numbers[NUMBERS], bool cookie, bool swapped)
+{
+	static char bytes[4096];
+	const uint32_t xml = sizeof SAVED, more = cookie ? sizeof COOKIE : 0;
+
+	if (!numbers[1])
+		numbers[1] = xml + more;
+	if (cookie)
+		numbers[4] = xml;
+	memcpy(bytes, "LibvirtQemudSave", 16);
+	for (unsigned i = 0; i < NUMBERS; i++) {
+		const uint32_t n = swapped ? __builtin_bswap32(numbers[i]) : numbers[i];
+
+		memcpy(bytes + 16 + 4 * (size_t)i, &n, 4);
+	}
+	memcpy(bytes + HEAD, SAVED, xml);
+	memcpy(bytes + HEAD + xml, COOKIE, more);
+	memcpy(bytes + HEAD + xml + more, MEMORY, sizeof MEMORY);
+	scratch_file("memory", bytes, HEAD + xml + more + sizeof MEMORY);
+}
+
+static uint32_t number(const struct driver_head *head, unsigned i, bool swapped)
+{
+	uint32_t n;
+
+	memcpy(&n, head->bytes + 16 + 4 * (size_t)i, 4);
+	return swapped ? __builtin_bswap32(n) : n;
+}
+
+START_TEST(test_memory)
+{
+	const bool cookie = _i & 1, swapped = _i & 2;
+	uint32_t numbers[NUMBERS] = {2, 0, 1, 3};
+	struct driver_head head;
+	size_t len;
+
+	write_memory(numbers, cookie, swapped);
+	ck_assert_msg(!libvirt_adapt_memory(NULL, "memory", &how, &head, &e), "%s", e.msg);
+	AUTO_FREE char *file = scratch_read("memory", &len);
+	const char *xml = (const char *)head.bytes + HEAD;
+	const size_t end = strlen(xml) + 1;
+
+	ck_assert_str_eq(file + head.from, MEMORY);
+	ck_assert_uint_eq(head.len, HEAD + end + (cookie ? sizeof COOKIE : 0));
+	ck_assert_int_eq(memcmp(head.bytes, "LibvirtQemudSave", 16), 0);
+	ck_assert_uint_eq(number(&head, 0, swapped), 2);
+	ck_assert_uint_eq(number(&head, 1, swapped), head.len - HEAD);
+	ck_assert_uint_eq(number(&head, 2, swapped), 1);
+	ck_assert_uint_eq(number(&head, 3, swapped), 3);
+	ck_assert_uint_eq(number(&head, 4, swapped), cookie ? end : 0);
+	if (cookie)
+		ck_assert_str_eq(xml + end, COOKIE);
+	ck_assert_ptr_nonnull(strstr(xml, "<name>new</name><uuid>" UUID "</uuid>"));
+	ck_assert_ptr_nonnull(strstr(xml, "<genid>" UUID "</genid>"));
+	ck_assert_ptr_nonnull(strstr(xml, "<source file=\"/images/new &amp; vda.qcow2\"/>"));
+	ck_assert(!strstr(xml, "52:54:00:aa:00:01"));
+	free(head.bytes);
+}
+END_TEST
+
+static const struct {
+	uint32_t numbers[NUMBERS];
+	enum err_code code;
+} no_memory[] = {
+	{{0}, ERR_CHANGED},               /* no version */
+	{{3}, ERR_CHANGED},               /* a later one */
+	{{2, 17 << 20}, ERR_LIMIT},       /* a definition that is too long */
+	{{2, 100, 0, 0, 101}, ERR_LIMIT}, /* a cookie behind the end */
+	{{2, 1 << 20}, ERR_CHANGED},      /* the file ends before */
+	{{2, 0, 0, 6}, ERR_UNSUPPORTED},  /* data that must not move */
+	{{2, 100}, ERR_CORRUPT},          /* half a definition */
+	{{2, 0, 0, 0, 1}, ERR_CORRUPT},   /* none */
+};
+
+START_TEST(test_no_memory)
+{
+	uint32_t numbers[NUMBERS];
+	struct driver_head head;
+
+	memcpy(numbers, no_memory[_i].numbers, sizeof numbers);
+	write_memory(numbers, false, false);
+	ck_assert_int_eq(libvirt_adapt_memory(NULL, "memory", &how, &head, &e), -1);
+	ck_assert_ptr_null(head.bytes);
+	ck_assert_msg(e.code == no_memory[_i].code, "%d: %s", e.code, e.msg);
+}
+END_TEST
+
+/* Cut off anywhere before the memory, it is no file of that kind. */
+START_TEST(test_memory_ends_early)
+{
+	uint32_t numbers[NUMBERS] = {2};
+	struct driver_head head;
+	size_t len;
+
+	write_memory(numbers, true, false);
+	AUTO_FREE char *file = scratch_read("memory", &len);
+
+	for (size_t i = 0; i < len - sizeof MEMORY; i += 7) {
+		scratch_file("memory", file, i);
+		ck_assert_int_eq(libvirt_adapt_memory(NULL, "memory", &how, &head, &e), -1);
+		ck_assert_int_eq(e.code, ERR_CHANGED);
+	}
+}
+END_TEST
 #endif
 
 Suite *suite_libvirt_import(void)
@@ -236,6 +366,12 @@ Suite *suite_libvirt_import(void)
 	tcase_add_test(t, test_trusted);
 	tcase_add_test(t, test_addresses);
 	tcase_add_test(t, test_nvram);
+	suite_add_tcase(s, t);
+	t = tcase_create("memory");
+	tcase_add_checked_fixture(t, enter_folder, leave_folder);
+	tcase_add_loop_test(t, test_memory, 0, 4);
+	tcase_add_loop_test(t, test_no_memory, 0, (int)(sizeof no_memory / sizeof *no_memory));
+	tcase_add_test(t, test_memory_ends_early);
 	suite_add_tcase(s, t);
 #endif
 	return s;

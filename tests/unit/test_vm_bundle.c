@@ -37,7 +37,7 @@ START_TEST(test_there_and_back)
 	OK(bundle_export(w, bundle, all, &e));
 	ck_assert(w->state == DRIVER_RUNNING && !lstat(bundle, &st));
 	ck_assert_uint_eq(bundle_names("out"), 1);
-	ck_assert_uint_eq(bundle_names("state"), 2); /* lock, catalog */
+	ck_assert_uint_eq(bundle_names("state"), 4); /* lock, catalog, memory, NVRAM */
 	ck_assert_int_eq(bundle_export(w, bundle, all, &e), -1);
 	ck_assert_int_eq(e.code, ERR_USAGE);
 	ck_assert_int_eq(bundle_import(w, bundle, NULL, &left, &e), -1); /* it is there */
@@ -48,6 +48,21 @@ START_TEST(test_there_and_back)
 	ck_assert_uint_eq(w->record_count, all ? BUNDLE_POINTS : 1);
 	ck_assert_str_eq(w->name, name ? name : "machine");
 	ck_assert((strcmp(w->uuid, WORLD_UUID) == 0) == !name);
+	bundle_goes_on(w);
+}
+END_TEST
+
+/* Memory is QEMU's to believe, and stays outside. */
+START_TEST(test_untrusted)
+{
+	bool left;
+
+	OK(bundle_export(w, "out/bundle", false, &e));
+	bundle_nothing_there(w);
+	bundle_trusts = false;
+	OK(bundle_import(w, "out/bundle", NULL, &left, &e));
+	ck_assert(!left && bundle_judge(w, false, "c", "untrusted"));
+	bundle_goes_on(w);
 }
 END_TEST
 
@@ -177,9 +192,9 @@ START_TEST(test_export)
 
 		ck_assert_msg(there || !done, "%s: done, and nothing is there", what);
 		ck_assert_msg(bundle_names("out") == there, "%s: %u names in out/", what, bundle_names("out"));
-		ck_assert_msg(bundle_names("state") == 2, "%s: %u names in state/", what, bundle_names("state"));
+		ck_assert_msg(bundle_names("state") == 4, "%s: %u names in state/", what, bundle_names("state"));
 		if (there) {
-			ck_assert_uint_eq(bundle_names("out/bundle"), 4); /* manifest, definition, images */
+			ck_assert_uint_eq(bundle_names("out/bundle"), 6); /* manifest, definition, images, memory */
 			ck_assert_int_eq(rename("out/bundle", what), 0);
 		}
 	}
@@ -195,6 +210,7 @@ Suite *suite_vm_bundle(void)
 	vm_fixture(t, 120);
 	tcase_add_checked_fixture(t, enter, NULL);
 	tcase_add_loop_test(t, test_there_and_back, 0, 8);
+	tcase_add_test(t, test_untrusted);
 	tcase_add_test(t, test_earlier_catalog);
 	tcase_add_loop_test(t, test_import, 0, HAPPENINGS);
 	tcase_add_loop_test(t, test_export, 0, HAPPENINGS);
