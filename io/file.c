@@ -100,10 +100,21 @@ static void open_direct(struct io_file *f)
 }
 
 /* Whether a reflink is worth a try: not on the common file systems that are known to have none. */
+static bool kind_may_clone(const struct statfs *fs)
+{
+	return fs->f_type != EXT4_SUPER_MAGIC && fs->f_type != TMPFS_MAGIC;
+}
+
 static bool may_clone(int fd)
 {
 	struct statfs fs;
-	return fstatfs(fd, &fs) == 0 && fs.f_type != EXT4_SUPER_MAGIC && fs.f_type != TMPFS_MAGIC;
+	return fstatfs(fd, &fs) == 0 && kind_may_clone(&fs);
+}
+
+bool io_folder_may_clone(const char *path)
+{
+	struct statfs fs;
+	return statfs(path, &fs) == 0 && kind_may_clone(&fs);
 }
 
 static int set_kind(struct io_file *f, const struct stat *st, unsigned flags, struct error *e)

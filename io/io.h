@@ -138,6 +138,8 @@ void io_file_push(struct io *io, uint64_t off, uint64_t len);
 /* Shares src's blocks with dst (FICLONERANGE). 0 done, 1 not possible here (other file system, alignment, kind): nothing was
  * changed, copy instead; -1 a real error. Offsets and len should be multiples of the file system's block. */
 int io_clone(struct io *dst, uint64_t dst_off, struct io *src, uint64_t src_off, uint64_t len, struct error *e);
+/* Whether that may be possible between files in this folder, as far as the kind of its file system tells. */
+bool io_folder_may_clone(const char *path);
 /* copy_file_range; the same return values. For -C. */
 int io_copy_range(struct io *dst, uint64_t dst_off, struct io *src, uint64_t src_off, uint64_t len, struct error *e);
 

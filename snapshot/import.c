@@ -79,7 +79,7 @@ static int begin(struct import *x, struct error *e)
 	const struct trace t = {.kind = TRACE_IMPORT, .name = x->out->name};
 	unsigned folder;
 
-	if (import_places(x, e) || take_turn(x, e))
+	if (import_places(x, e) || take_turn(x, e) || import_space(x, e))
 		return -1;
 	x->work = mem_printf(e, "%s/.qsnap-import-%s", x->to, x->out->uuid);
 	x->begun = true;

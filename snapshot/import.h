@@ -20,6 +20,8 @@ struct import {
 };
 /* Where everything is to be, and that nothing is there yet; definitions say so then (snapshot/import_plan.c). */
 int import_places(struct import *x, struct error *e);
+/* ERR_LIMIT when what the manifest tells of is more than is free there. How far a compressed image unfolds nobody knows beforehand. */
+int import_space(struct import *x, struct error *e);
 int import_definitions(struct import *x, struct error *e);
 /* How a file with a guest's memory, which has a definition inside, is to begin. */
 int import_memory_head(struct import *x, const char *path, struct driver_head *out, struct error *e);

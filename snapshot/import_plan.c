@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Where the parts of an imported domain are to be, and its definitions, which say so.
+ * Where the parts of an imported domain are to be, whether there is space, and its definitions, which say where they are.
  */
 #include "snapshot/import.h"
 
@@ -50,6 +50,63 @@ int import_places(struct import *x, struct error *e)
 	x->nvram = mem_printf(e, "%s/%s_VARS.fd", x->to, x->out->name);
 	return x->nvram ? refuse_taken(x->nvram, e) : -1;
 }
+
+/* ---- whether there is space ---- */
+
+static void add(const struct bundle *b, unsigned file, uint64_t *sum)
+{
+	if (file != BUNDLE_NONE && add_overflows(*sum, b->files[file].bytes, sum))
+		*sum = UINT64_MAX;
+}
+
+static bool same_device(const char *a, const char *b)
+{
+	struct stat one, other;
+
+	return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev;
+}
+
+/* Where the disks are to be: what is unpacked there, and the disks themselves, unless they may share that, or the bundle's, blocks. */
+static uint64_t bytes_at_disks(const struct import *x)
+{
+	const struct bundle *b = &x->b;
+	const bool shares = io_folder_may_clone(x->to) && (x->source.tar || same_device(x->source.folder, x->to));
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; x->source.tar && i < b->file_count; i++)
+		add(b, i, &sum);
+	for (unsigned i = 0; !shares && i < b->catalog.count; i++)
+		for (unsigned k = 0; k < b->catalog.points[i].disk_count; k++)
+			add(b, b->points[i].images[k].file, &sum);
+	if (x->nvram)
+		add(b, b->points[bundle_point(b, b->catalog.current)].nvram, &sum);
+	return sum;
+}
+
+static uint64_t bytes_at_state(const struct import *x)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < x->b.catalog.count; i++) {
+		add(&x->b, x->b.points[i].nvram, &sum);
+		if (x->opts->trust)
+			add(&x->b, x->b.points[i].memory, &sum);
+	}
+	return sum;
+}
+
+int import_space(struct import *x, struct error *e)
+{
+	static const char what[] = "the files of the bundle";
+	const char *state = x->vm.opts.state_dir;
+	uint64_t disks = bytes_at_disks(x), memory = bytes_at_state(x);
+
+	if (!same_device(x->to, state))
+		return space_refuse(state, what, memory, e) || space_refuse(x->to, what, disks, e) ? -1 : 0;
+	return space_refuse(x->to, what, add_overflows(disks, memory, &disks) ? UINT64_MAX : disks, e);
+}
+
+/* ---- definitions ---- */
 
 static void tell(void *ctx, const char *text)
 {

@@ -205,6 +205,9 @@ void catch_up_begin(struct catch_up *c, const struct vm *vm);
 /* Whether it seems not to. */
 bool catch_up_fails(struct catch_up *c, uint64_t done, uint64_t total);
 
+/* ERR_LIMIT when the file system that `path` is on has less free; `what` takes it, in words (snapshot/space.c). */
+int space_refuse(const char *path, const char *what, uint64_t wanted, struct error *e);
+
 /* ---- one snapshot being taken ---- */
 
 /* A file that nobody is to write to, locked, and as it was. */

@@ -117,29 +117,34 @@ void space_watch_begin(struct space_watch *w, const struct take *t)
 	w->progress = (struct progress){.report = watch, .ctx = w, .cancel = &w->stop};
 }
 
+int space_refuse(const char *path, const char *what, uint64_t wanted, struct error *e)
+{
+	struct statvfs fs;
+
+	if (statvfs(path, &fs))
+		return err_sys(e, errno, "%s", path);
+	const uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+
+	return wanted <= free_bytes ? 0
+				    : err_set(e, ERR_LIMIT, "%s: %s need %llu bytes and %llu are free", path, what,
+					      (unsigned long long)wanted, (unsigned long long)free_bytes);
+}
+
 static int space_for_images(struct take *t, struct error *e)
 {
 	AUTO_FREE char *to = NULL;
-	uint64_t needed = 0, bytes, free_bytes;
-	struct statvfs fs;
+	uint64_t needed = 0, bytes;
+	struct stat st;
 
 	if (!t->opts->to || strcmp(t->opts->to, "-") == 0 || t->opts->compress)
 		return 0;
 	to = mem_strdup(t->opts->to, e);
-	if (!to)
-		return -1;
-	if (statvfs(to, &fs) && statvfs(dirname(to), &fs))
-		return err_sys(e, errno, "%s", t->opts->to);
-	free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-	for (unsigned i = 0; i < t->part_count; i++) {
+	for (unsigned i = 0; to && i < t->part_count; i++) {
 		if (image_bytes(&t->parts[i], &bytes, e))
 			return -1;
 		needed += bytes;
 	}
-	if (needed <= free_bytes)
-		return 0;
-	return err_set(e, ERR_LIMIT, "%s: the images take %llu bytes and %llu are free", t->opts->to,
-		(unsigned long long)needed, (unsigned long long)free_bytes);
+	return to ? space_refuse(stat(to, &st) ? dirname(to) : to, "the images", needed, e) : -1;
 }
 
 int take_space(struct take *t, struct error *e)

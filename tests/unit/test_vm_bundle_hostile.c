@@ -135,6 +135,9 @@ static void enter(void)
 	bundle_tree(w);
 	ck_assert_int_eq(mkdir("out", 0700), 0);
 	ck_assert_msg(!bundle_export(w, "out/bundle", true, &e), "%s", e.msg);
+#ifdef HAVE_LIBARCHIVE
+	ck_assert_msg(!bundle_export(w, "out/bundle.tar", true, &e), "%s", e.msg);
+#endif
 	bundle_nothing_there(w);
 }
 
@@ -233,6 +236,28 @@ START_TEST(test_in_the_way)
 }
 END_TEST
 
+/* Too little space is told before anything is made; a stream is unpacked first, and takes more. */
+START_TEST(test_no_room)
+{
+	const uint64_t block = 4096, most = 64 << 20;
+	const char *from = _i ? "out/bundle.tar" : "out/bundle";
+	bool left;
+
+#ifndef HAVE_LIBARCHIVE
+	if (_i)
+		return;
+#endif
+	for (w->free_bytes = block; bundle_import(w, from, NULL, &left, &e); w->free_bytes += block) {
+		ck_assert_int_eq(e.code, ERR_LIMIT);
+		ck_assert_msg(strstr(e.msg, "are free") != NULL, "%s", e.msg);
+		ck_assert(!left && w->undefined && !bundle_names("in") && bundle_names("state") <= 1);
+		ck_assert_uint_lt(w->free_bytes, most);
+	}
+	ck_assert_uint_gt(w->free_bytes, 3 * WORLD_BYTES); /* of memory alone */
+	ck_assert(!w->undefined);
+}
+END_TEST
+
 Suite *suite_vm_bundle_hostile(void)
 {
 	Suite *s = suite_create("vm_bundle_hostile");
@@ -245,6 +270,7 @@ Suite *suite_vm_bundle_hostile(void)
 	tcase_add_checked_fixture(b, enter, NULL);
 	tcase_add_loop_test(b, test_changed, 0, (int)(sizeof changes / sizeof *changes));
 	tcase_add_test(b, test_in_the_way);
+	tcase_add_loop_test(b, test_no_room, 0, 2);
 	suite_add_tcase(s, b);
 	return s;
 }

@@ -293,6 +293,11 @@ def hostile(trial):
         evil = plain.format(disk.format("/x", "vda") + disk.format("/x", "vdb") + disk.format("/etc/shadow", "vdc"))
         said = trial.qsnap("import", changed_definition(lambda text: evil)(Bundle(trial)), "--name", "evil", "--to", trial.images, want=1)
         assert "disk vdc" in said and trial.world() == before, said
+    with report.test("refused where there is too little space, and nothing is touched"):
+        small = trial.rig.small_fs("small", "1M", "tmpfs")
+        for source in trial.bundle, Bundle(trial).tar():
+            said = trial.qsnap("import", source, "--name", "large", "--to", small, TRUST, want=1)
+            assert "are free" in said and trial.world() == before and not os.listdir(small), said
     with report.test("a definition that names nothing of the host is imported unasked"):
         good = plain.format(disk.format("/x", "vda") + disk.format("/x", "vdb"))
         trial.qsnap("import", changed_definition(lambda text: good)(Bundle(trial)), "--name", "good", "--to", trial.images)
