@@ -42,8 +42,8 @@ static void print_exports(const struct vm_point *p)
 	for (unsigned i = 0; i < p->export_count; i++) {
 		const struct vm_point_export *x = &p->exports[i];
 
-		printf("  image of %s: %s, %s, %s", x->target, x->to, size_format(x->bytes, bytes),
-			cli_vm_time(x->when, when));
+		printf("  %s%s: %s, %s, %s", x->target ? "image of " : "bundle", x->target ? x->target : "", x->to,
+			size_format(x->bytes, bytes), cli_vm_time(x->when, when));
 		if (x->since)
 			printf(", what changed since %s", x->since);
 		putchar('\n');
@@ -102,7 +102,8 @@ static void json_disk(struct cli_vm *v, struct json *j, const struct vm_point *p
 static void json_export(struct json *j, const struct vm_point_export *x)
 {
 	json_object_begin(j, NULL);
-	json_string(j, "target", x->target);
+	if (x->target)
+		json_string(j, "target", x->target);
 	json_string(j, "to", x->to);
 	json_int(j, "when", x->when);
 	json_uint(j, "bytes", x->bytes);

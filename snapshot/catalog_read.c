@@ -15,7 +15,6 @@ enum {
 	MAX_BYTES = 64 << 20,
 	MAX_POINTS = 10000,
 	MAX_DISKS = 1000,
-	MAX_EXPORTS = 10000,
 };
 
 /* ---- points ---- */
@@ -92,7 +91,7 @@ static int read_export(struct vm_point_export *x, const json_t *v, struct error 
 {
 	int64_t bytes;
 
-	if (get_number(&x->when, v, "when", 0, INT64_MAX, e) || get_word(&x->target, v, "target", MAX_WORD, true, e) ||
+	if (get_number(&x->when, v, "when", 0, INT64_MAX, e) || get_word(&x->target, v, "target", MAX_WORD, false, e) ||
 		get_word(&x->to, v, "to", MAX_PATH, true, e) || get_word(&x->since, v, "since", MAX_WORD, false, e) ||
 		get_number(&bytes, v, "bytes", 0, INT64_MAX, e))
 		return -1;
@@ -105,7 +104,7 @@ static int read_exports(struct vm_point *p, const json_t *point, struct error *e
 	const json_t *list;
 	size_t count;
 
-	if (get_list(&list, &count, point, "exports", MAX_EXPORTS, e))
+	if (get_list(&list, &count, point, "exports", CATALOG_MAX_EXPORTS, e))
 		return -1;
 	p->exports = count ? mem_calloc(count, sizeof *p->exports, "images", e) : NULL;
 	if (count && !p->exports)

@@ -39,7 +39,7 @@ static void put_exports(struct json *j, const struct vm_point *p)
 
 		json_object_begin(j, NULL);
 		json_int(j, "when", x->when);
-		json_string(j, "target", x->target);
+		put_optional(j, "target", x->target);
 		json_string(j, "to", x->to);
 		json_uint(j, "bytes", x->bytes);
 		json_string(j, "sha256", x->digest);

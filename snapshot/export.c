@@ -4,7 +4,7 @@
  * goes: the folder then gets its name at once, or becomes a tar stream, whose manifest, which comes first, is known last.
  *
  * order: the folder's trace; its files; its new name, or the whole tar file; the traces of what is the user's dropped in one line; the
- * folder goes.
+ * catalog tells of it; the folder goes.
  */
 #include "snapshot/export.h"
 #include "snapshot/tar.h"
@@ -153,7 +153,10 @@ static int finish(struct export *x, const char *to, struct error *e)
 		return -1;
 	if (to_stream(x))
 		return 0;
-	return vm_go_on(x->vm, e) || journal_drop_all(x->vm->journal, x->ids, x->id_count, e) ? -1 : 0;
+	if (vm_go_on(x->vm, e) || journal_drop_all(x->vm->journal, x->ids, x->id_count, e))
+		return -1;
+	export_account(x, to);
+	return 0;
 }
 
 int vm_export(struct vm *vm, const struct vm_export *opts, struct vm_exported *out, struct error *e)

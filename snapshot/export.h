@@ -23,5 +23,7 @@ struct export
 int export_keep(struct export *x, unsigned trace, struct error *e);
 /* All files of the bundle's points, in the folder and in the bundle (snapshot/export_files.c). */
 int export_files(struct export *x, struct error *e);
+/* What the catalog tells of the bundle, which is at `to` (snapshot/export_account.c). */
+void export_account(struct export *x, const char *to);
 
 #endif

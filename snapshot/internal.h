@@ -24,7 +24,7 @@ enum trace_kind {
 	TRACE_FILE,     /* the file `path`, ours if it is the one of `dev` and `ino` */
 	TRACE_RECORD,   /* the hypervisor's record of snapshot `name` */
 	TRACE_POINT,    /* the catalog's point `name`, the one of `date` */
-	TRACE_CURRENT,  /* the point that the disks are at is another one; `name`: the one before, NULL: none */
+	TRACE_CURRENT, /* the catalog is written, and the point that the disks are at is another one; `name`: the one before, NULL: none */
 	/* Going back to a snapshot (snapshot/revert.c): ENDED, then per disk INTERNAL and REVERTED, DEFINED, NVRAM, START, UNSAVED. It is
 	 * done when all REVERTED, DEFINED and NVRAM leave the journal at once; START and UNSAVED are for what comes then, and nothing
 	 * before. */
@@ -156,6 +156,7 @@ int import_settle(struct vm *vm, struct error *e);
 
 /* ---- the catalog: STATE/UUID.snapshots, a JSON object ---- */
 
+enum { CATALOG_MAX_EXPORTS = 10000 }; /* of one point */
 /* As the file has it, in the order of taking, not compared with the disks (snapshot/catalog_read.c). */
 int catalog_read(const struct vm *vm, struct vm_catalog *out, struct error *e);
 /* The same of a text; `uuid`: of the domain that it must be of. */

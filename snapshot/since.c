@@ -95,7 +95,7 @@ static int find_image(const struct take *t, const struct vm_point *p, const stru
 	for (unsigned i = p->export_count; i-- > 0;) {
 		const struct vm_point_export *x = &p->exports[i];
 
-		if (strcmp(x->target, d->target) != 0 || !is_of_kind(t, x))
+		if (!x->target || strcmp(x->target, d->target) != 0 || !is_of_kind(t, x))
 			continue;
 		if (!look_at_image(t, x, d, why)) {
 			*base = mem_strdup(x->to, e);

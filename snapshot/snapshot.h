@@ -155,12 +155,12 @@ struct vm_point_disk {
 	int64_t date_sec; /* its time, which with id and name says that it is still the same one */
 	uint32_t date_nsec;
 };
-struct vm_point_export {   /* images that were made of it: `--to` */
+struct vm_point_export {   /* an image that was made of it, `--to`, or a bundle that it is in */
 	int64_t when;      /* seconds since 1970 */
-	char *target, *to; /* a disk, and a file's absolute name or "glance:ID" */
-	uint64_t bytes;
-	char *since;      /* it has only what changed since that snapshot; NULL: all */
-	char digest[129]; /* SHA-256 of the image, hex; "" unknown */
+	char *target, *to; /* a disk, NULL: a bundle; and a file's or folder's absolute name or "glance:ID" */
+	uint64_t bytes;    /* of all files of a bundle */
+	char *since;       /* it has only what changed since that snapshot; NULL: all */
+	char digest[129];  /* SHA-256 of the image, hex; "" unknown */
 };
 enum vm_point_state {
 	VM_POINT_WHOLE,    /* each disk has it, and it is the one that was taken; its memory is there */

@@ -255,3 +255,45 @@ void bundle_goes_on(struct world *w)
 	ck_assert(!left && w->restored == bundle_trusts);
 	ck_assert_int_eq(w->state, bundle_trusts ? DRIVER_RUNNING : DRIVER_SHUT_OFF);
 }
+
+struct told {
+	const char *point;
+	unsigned count;
+	char **last;
+	uint64_t *bytes;
+};
+
+static int tell_deed(struct vm *vm, void *arg)
+{
+	struct told *t = arg;
+	struct vm_catalog c;
+	struct error e;
+
+	if (vm_points(vm, &c, &e))
+		ck_abort_msg("%s", e.msg);
+	const struct vm_point *p = vm_catalog_find(&c, t->point);
+
+	ck_assert_ptr_nonnull(p);
+	for (unsigned i = 0; i < p->export_count; i++) {
+		const struct vm_point_export *x = &p->exports[i];
+
+		ck_assert(!x->target && !x->since && x->when);
+		free(*t->last);
+		*t->last = strdup(x->to);
+		*t->bytes = x->bytes;
+		t->count++;
+	}
+	vm_catalog_free(&c);
+	return 0;
+}
+
+unsigned bundle_told(struct world *w, const char *point, char **last, uint64_t *bytes)
+{
+	struct told t = {.point = point, .last = last, .bytes = bytes};
+	struct error e;
+
+	*last = NULL;
+	if (vm_with(w, false, tell_deed, &t, &e))
+		ck_abort_msg("%s", e.msg);
+	return t.count;
+}

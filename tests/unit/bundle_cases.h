@@ -26,6 +26,8 @@ int bundle_recover(struct world *w, struct error *e);
 bool bundle_judge(struct world *w, bool all, const char *at, const char *what);
 /* What was imported goes back to c: it goes on from its memory, if that was let in. */
 void bundle_goes_on(struct world *w);
+/* How many bundles of the point the catalog tells of; where the last one is, the caller's, and how large. */
+unsigned bundle_told(struct world *w, const char *point, char **last, uint64_t *bytes);
 /* How many names a folder has; 0 if there is none. */
 unsigned bundle_names(const char *folder);
 

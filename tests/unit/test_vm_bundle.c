@@ -66,6 +66,28 @@ START_TEST(test_untrusted)
 }
 END_TEST
 
+/* Where bundles are is told with each point that is in them, once for each place. */
+START_TEST(test_told)
+{
+	AUTO_FREE char *last = NULL;
+	uint64_t bytes;
+
+	OK(bundle_export(w, "out/bundle", false, &e));
+	ck_assert_uint_eq(bundle_told(w, "a", &last, &bytes), 0);
+	ck_assert_uint_eq(bundle_told(w, "c", &last, &bytes), 1);
+	ck_assert(last[0] == '/' && bytes > WORLD_BYTES);
+	ck_assert_str_eq(strrchr(last, '/'), "/bundle");
+	OK(bundle_export(w, "out/other", true, &e));
+	ck_assert_int_eq(rename("out/bundle", "out/moved"), 0);
+	OK(bundle_export(w, "out/bundle", true, &e));
+	for (unsigned i = 0; i < BUNDLE_POINTS; i++) {
+		free(STEAL(last));
+		ck_assert_uint_eq(bundle_told(w, bundle_points[i], &last, &bytes), 2);
+	}
+	ck_assert_int_eq(w->state, DRIVER_RUNNING);
+}
+END_TEST
+
 /* A catalog of an earlier machine goes when the new one is there, and comes back when it is not. */
 START_TEST(test_earlier_catalog)
 {
@@ -211,6 +233,7 @@ Suite *suite_vm_bundle(void)
 	tcase_add_checked_fixture(t, enter, NULL);
 	tcase_add_loop_test(t, test_there_and_back, 0, 8);
 	tcase_add_test(t, test_untrusted);
+	tcase_add_test(t, test_told);
 	tcase_add_test(t, test_earlier_catalog);
 	tcase_add_loop_test(t, test_import, 0, HAPPENINGS);
 	tcase_add_loop_test(t, test_export, 0, HAPPENINGS);

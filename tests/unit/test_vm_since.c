@@ -47,7 +47,7 @@ static void expect_export(const char *name, const char *target, const char *sinc
 
 	ck_assert_ptr_nonnull(p);
 	for (unsigned i = 0; i < p->export_count; i++) {
-		if (strcmp(p->exports[i].target, target) != 0)
+		if (!p->exports[i].target || strcmp(p->exports[i].target, target) != 0)
 			continue;
 		found++;
 		ck_assert_str_eq(p->exports[i].since ? p->exports[i].since : "", since ? since : "");

@@ -104,6 +104,9 @@ def beside(trial):
         assert "4 files" not in said and "3 files" in said, said
         assert sorted(os.listdir(trial.bundle)) == ["manifest.json", "p0-vda.qcow2", "p0-vdb.qcow2", "p0.xml"], os.listdir(trial.bundle)
         assert guest.state() == "running"
+        (point,) = json.loads(trial.qsnap("show", guest.name, "c", "--json"))["snapshots"]
+        assert [(x["to"], x.get("target")) for x in point["exports"]] == [(trial.bundle, None)], point
+        assert f"  bundle: {trial.bundle}, " in trial.qsnap("show", guest.name, "c")
         before = trial.world()
         said = trial.qsnap("import", trial.bundle, "--name", name, "--to", trial.images, want=1)
         assert TRUST in said and trial.world() == before, said
