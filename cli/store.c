@@ -91,6 +91,7 @@ void cli_store_json(struct json *j, const char *key, const struct store_image *i
 	text_or_nothing(j, "name", i->name);
 	json_string(j, "status", i->status);
 	text_or_nothing(j, "visibility", i->visibility);
+	json_bool(j, "os_hidden", i->hidden);
 	text_or_nothing(j, "disk_format", i->format);
 	text_or_nothing(j, "container_format", i->container);
 	if (i->has_size)

@@ -5,6 +5,7 @@
 #include "store/internal.h"
 
 enum { PAGE = 100 };
+#define HIDDEN "&os_hidden=true" /* without it a list has only what is not */
 
 /* 8-4-4-4-12 hex digits: what an id of Glance is, and all of one that gets into a url. */
 static bool is_id(const char *text)
@@ -97,9 +98,9 @@ static int list_where(struct glance *g, const char *filter, store_image_fn *each
 	return r;
 }
 
-int glance_list(struct store *s, store_image_fn *each, void *ctx, struct error *e)
+int glance_list(struct store *s, bool hidden, store_image_fn *each, void *ctx, struct error *e)
 {
-	return list_where((struct glance *)s, "", each, ctx, e);
+	return list_where((struct glance *)s, hidden ? HIDDEN : "", each, ctx, e);
 }
 
 /* ---- by name ---- */
@@ -129,7 +130,7 @@ int glance_find(struct store *s, const char *id_or_name, struct store_image *out
 	}
 	struct search search = {.name = id_or_name};
 	AUTO_FREE char *name = encoded(id_or_name, e), *filter = name ? mem_printf(e, "&name=%s", name) : NULL;
-	AUTO_FREE char *hidden = filter ? mem_printf(e, "%s&os_hidden=true", filter) : NULL;
+	AUTO_FREE char *hidden = filter ? mem_printf(e, "%s" HIDDEN, filter) : NULL;
 	int r = hidden ? list_where(g, filter, look_at, &search, e) : -1;
 	if (r == 0 && search.count == 0)
 		r = list_where(g, hidden, look_at, &search, e);

@@ -75,6 +75,7 @@ int record_decode(const json_t *j, struct store_image *out, struct error *e)
 		r = take_properties(j, texts, sizeof texts / sizeof *texts, out, e);
 	out->has_size = take_number(j, "size", &out->size);
 	out->has_virtual_size = take_number(j, "virtual_size", &out->virtual_size);
+	out->hidden = json_is_true(json_object_get(j, "os_hidden"));
 	take_number(j, "min_disk", &out->min_disk);
 	take_number(j, "min_ram", &out->min_ram);
 	if (r < 0)

@@ -12,7 +12,7 @@
 /* ---- the operations of a kind of store (store/store.c calls them) ---- */
 
 struct store_ops {
-	int (*list)(struct store *s, store_image_fn *each, void *ctx, struct error *e);
+	int (*list)(struct store *s, bool hidden, store_image_fn *each, void *ctx, struct error *e);
 	int (*find)(struct store *s, const char *id_or_name, struct store_image *out, struct error *e);
 	int (*get)(struct store *s, const char *id, struct store_image *out, struct error *e);
 	int (*upload)(struct store_upload **out, struct store *s, const struct store_record *r, struct error *e);
@@ -174,7 +174,7 @@ struct glance {
 };
 int glance_get(struct glance *g, const char *id, struct store_image *out, struct error *e);
 int glance_find(struct store *s, const char *id_or_name, struct store_image *out, struct error *e);
-int glance_list(struct store *s, store_image_fn *each, void *ctx, struct error *e);
+int glance_list(struct store *s, bool hidden, store_image_fn *each, void *ctx, struct error *e);
 int glance_upload(struct store_upload **out, struct store *s, const struct store_record *r, struct error *e);
 int glance_download(struct store *s, const struct store_image *image, struct io_stream *out, struct progress *p,
 	struct error *e);

@@ -31,9 +31,9 @@ void store_close(struct store *s)
 		s->ops->close(s);
 }
 
-int store_list(struct store *s, store_image_fn *each, void *ctx, struct error *e)
+int store_list(struct store *s, bool hidden, store_image_fn *each, void *ctx, struct error *e)
 {
-	return s->ops->list(s, each, ctx, e);
+	return s->ops->list(s, hidden, each, ctx, e);
 }
 
 int store_find(struct store *s, const char *id_or_name, struct store_image *out, struct error *e)

@@ -44,6 +44,7 @@ struct store_image {
 	char *id, *name, *status, *format, *container, *visibility, *created;
 	char *checksum;              /* MD5 */
 	char *hash_algorithm, *hash; /* hex */
+	bool hidden;                 /* lists do not show it unless asked to */
 	bool has_size, has_virtual_size;
 	uint64_t size, virtual_size;       /* of the file, of the disk */
 	uint64_t min_disk, min_ram;        /* GiB, MiB */
@@ -54,9 +55,9 @@ struct store_image {
 const char *store_image_property(const struct store_image *i, const char *key);
 void store_image_free(struct store_image *i); /* what it owns */
 
-/* All that the caller may see, in the store's order; called once for each. */
+/* All that the caller may see and that are hidden or not, in the store's order; called once for each. */
 typedef int store_image_fn(void *ctx, const struct store_image *image, struct error *e);
-int store_list(struct store *s, store_image_fn *each, void *ctx, struct error *e);
+int store_list(struct store *s, bool hidden, store_image_fn *each, void *ctx, struct error *e);
 /* By id, else by name, of hidden ones only where no other has it: ERR_NOT_FOUND, ERR_USAGE when several have it. */
 int store_find(struct store *s, const char *id_or_name, struct store_image *out, struct error *e);
 /* By id alone; ERR_USAGE: it is none. */

@@ -98,6 +98,17 @@ def upload(world):
         before = name
 
 
+def listed(world):
+    with report.test("images leaves them out, and --all marks them"):
+        hidden = {image for (name, _), image in world.ids.items() if name != "s0"}
+        usual = qsnap(world.cloud, "images", "--json").json()
+        told = qsnap(world.cloud, "images", "--all", "--json").json()
+        assert told[:len(usual)] == usual and not any(image["os_hidden"] for image in usual), (usual, told)
+        assert {image["id"] for image in told if image["os_hidden"]} == hidden == {image["id"] for image in told[len(usual):]}, told
+        lines = qsnap(world.cloud, "images", "--all").out.decode().splitlines()[1:]
+        assert [(line.split()[0], line.endswith(" (hidden)")) for line in lines] == [(image["id"], image["os_hidden"]) for image in told], lines
+
+
 def rebuilt(world):
     os.rename(world.rig.path("state"), world.rig.path("away"))  # the service alone
     for (name, target), image in world.ids.items():
@@ -205,6 +216,7 @@ def main():
         guest = Guest(rig, "web", noise=24).boot()
         world = World(rig, cloud, guest)
         upload(world)
+        listed(world)
         rebuilt(world)
         lies(world)
         ended(world)

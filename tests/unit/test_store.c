@@ -232,7 +232,7 @@ START_TEST(record_of_an_answer)
 	OK(record_parse(&a, &i, &e));
 	ck_assert_str_eq(i.id, "I");
 	ck_assert_ptr_null(i.name);
-	ck_assert(i.has_size && i.size == 5 && !i.has_virtual_size && i.min_disk == 3 && i.min_ram == 0);
+	ck_assert(i.has_size && i.size == 5 && !i.has_virtual_size && i.min_disk == 3 && i.min_ram == 0 && i.hidden);
 	ck_assert_uint_eq(i.property_count, 2);
 	ck_assert_str_eq(store_image_property(&i, "qsnap_disk"), "vda");
 	ck_assert_str_eq(store_image_property(&i, "empty"), "");
