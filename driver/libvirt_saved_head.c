@@ -133,14 +133,15 @@ int libvirt_adapt_memory(struct driver *d, const char *path, const struct driver
 
 	(void)d;
 	*out = (struct driver_head){0};
-	if (open_head(path, &h, e)) {
-		free(h.data);
-		return -1;
-	}
-	AUTO_FREE char *data = h.data, *xml = NULL;
+	int failed = open_head(path, &h, e);
 
-	if (h.numbers[FORMAT] > LAST_STREAM_FORMAT)
-		return err_set(e, ERR_UNSUPPORTED, "%s: its format, number %u, is not known", path, h.numbers[FORMAT]);
-	xml = adapted(&h, how, e);
-	return xml ? encode(&h, xml, out, e) : err_prefix(e, "%s", path);
+	if (!failed && h.numbers[FORMAT] > LAST_STREAM_FORMAT)
+		failed =
+			err_set(e, ERR_UNSUPPORTED, "%s: its format, number %u, is not known", path, h.numbers[FORMAT]);
+	AUTO_FREE char *xml = failed ? NULL : adapted(&h, how, e);
+
+	if (!failed)
+		failed = xml ? encode(&h, xml, out, e) : err_prefix(e, "%s", path);
+	free(h.data);
+	return failed;
 }
