@@ -56,7 +56,9 @@ int revert_check(struct revert *r, struct error *e);
 /* The memory and NVRAM of the snapshot are what was taken; and the NVRAM is put in its place (snapshot/revert_memory.c). */
 int revert_check_memory(struct revert *r, struct error *e);
 int revert_nvram(struct revert *r, struct error *e);
-/* Before it is decided nothing is taken back while the journal tells what comes then (snapshot/undo_revert.c). */
+/* The journal tells of a way back, and not yet that it is gone to its end (snapshot/undo_revert.c). */
+bool revert_undecided(const struct vm *vm);
+/* Before it is decided nothing is taken back while the journal tells what comes then. */
 int revert_refuse_early(const struct vm *vm, struct error *e);
 /* Before the disks are there for good: the catalog says which point they are at, and has the state before if that is kept. Two traces,
  * to be dropped with the rest; 0: none (snapshot/revert_account.c). */

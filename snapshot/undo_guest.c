@@ -3,7 +3,7 @@
  * Taking back what was done to the guest itself: stopped, suspended, its file systems frozen, a device detached. Each looks
  * first: after a crash somebody else may have done it, or it was never done.
  */
-#include "snapshot/internal.h"
+#include "snapshot/revert.h"
 
 enum { THAW_SECONDS = 10, SETTLE_MS = 50, SETTLE_TRIES = 12000 };
 
@@ -104,11 +104,14 @@ int undo_frozen(struct vm *vm, const struct trace *t, struct error *e)
 	return vm->driver->ops->thaw(vm->driver, vm->domain.uuid, THAW_SECONDS, e);
 }
 
-/* A guest that is off has its devices by its definition: unless it is to go on from what was saved without them. */
+/* A guest that is off has its devices by its definition: unless it is to go on from what was saved without them. One that may not go
+ * back has nothing to come. */
 int undo_device(struct vm *vm, const struct trace *t, struct error *e)
 {
 	bool off = !vm_active(vm);
 
+	if (revert_undecided(vm))
+		return 0;
 	if (off && (vm->domain.saved || trace_is_there(vm, TRACE_START)))
 		return err_set(e, ERR_BUSY, "domain '%s' is saved: its device can come back when it runs",
 			vm->domain.name);

@@ -6,7 +6,7 @@
  */
 #include "snapshot/revert.h"
 
-static bool undecided(const struct vm *vm)
+bool revert_undecided(const struct vm *vm)
 {
 	return trace_is_there(vm, TRACE_REVERTED) || trace_is_there(vm, TRACE_DEFINED) ||
 	       trace_is_there(vm, TRACE_NVRAM);
@@ -14,10 +14,10 @@ static bool undecided(const struct vm *vm)
 
 /* ---- before it is decided ---- */
 
-/* With the last disk gone back, START and UNSAVED would mean what they must not. */
+/* With the last disk gone back, START, UNSAVED and DEVICE would mean what they must not. */
 int revert_refuse_early(const struct vm *vm, struct error *e)
 {
-	if (!trace_is_there(vm, TRACE_START) && !trace_is_there(vm, TRACE_UNSAVED))
+	if (!trace_is_there(vm, TRACE_START) && !trace_is_there(vm, TRACE_UNSAVED) && !trace_is_there(vm, TRACE_DEVICE))
 		return 0;
 	return err_set(e, ERR_IO, "domain '%s': the journal could not be changed: its disks wait for that",
 		vm->domain.name);
@@ -39,7 +39,7 @@ static int start(struct vm *vm, bool paused, const char *memory, struct error *e
 int undo_ended(struct vm *vm, const struct trace *t, struct error *e)
 {
 	(void)t;
-	if (undecided(vm))
+	if (revert_undecided(vm))
 		return err_set(e, ERR_BUSY, "domain '%s' is not started: its disks are not all as before",
 			vm->domain.name);
 	if (vm_active(vm))
@@ -114,7 +114,7 @@ int undo_defined(struct vm *vm, const struct trace *t, struct error *e)
 int undo_unsaved(struct vm *vm, const struct trace *t, struct error *e)
 {
 	(void)t;
-	if (undecided(vm))
+	if (revert_undecided(vm))
 		return 0;
 	if (vm_active(vm))
 		return guest_forget_stale_save(vm, e);
@@ -131,7 +131,7 @@ int undo_start(struct vm *vm, const struct trace *t, struct error *e)
 {
 	struct error later;
 
-	if (undecided(vm))
+	if (revert_undecided(vm))
 		return 0;
 	if (trace_is_there(vm, TRACE_UNSAVED))
 		return err_set(e, ERR_BUSY, "domain '%s' is not started: it would start from its saved state",

@@ -20,6 +20,8 @@ const struct revert_case revert_cases[REVERT_CASES] = {
 	{{.name = "saved, with memory", .before = BEFORE_SAVED}, VM_STARTED_PAUSED, false, false, true, false, false},
 	{{.name = "running, with memory and a device", .before = BEFORE_RUNNING}, VM_AS_BEFORE, true, true, true, false,
 		true},
+	{{.name = "saved, with memory and a device", .before = BEFORE_SAVED}, VM_AS_BEFORE, false, true, true, false,
+		true},
 	{{.name = "without its memory", .before = BEFORE_RUNNING}, VM_AS_BEFORE, true, true, true, true, false},
 };
 

@@ -8,7 +8,7 @@
 #include "tests/unit/vm_cases.h"
 
 #define REVERT_XML "<domain type='then'/>"
-enum { REVERT_CASES = 12 };
+enum { REVERT_CASES = 13 };
 struct revert_case {
 	struct vm_case at; /* its name, and the state before */
 	enum vm_after after;
