@@ -59,18 +59,11 @@ static void add(const struct bundle *b, unsigned file, uint64_t *sum)
 		*sum = UINT64_MAX;
 }
 
-static bool same_device(const char *a, const char *b)
-{
-	struct stat one, other;
-
-	return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev;
-}
-
 /* Where the disks are to be: what is unpacked there, and the disks themselves, unless they may share that, or the bundle's, blocks. */
 static uint64_t bytes_at_disks(const struct import *x)
 {
 	const struct bundle *b = &x->b;
-	const bool shares = io_folder_may_clone(x->to) && (x->source.tar || same_device(x->source.folder, x->to));
+	const bool shares = io_folder_may_clone(x->to) && (x->source.tar || space_is_same(x->source.folder, x->to));
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; x->source.tar && i < b->file_count; i++)
@@ -101,7 +94,7 @@ int import_space(struct import *x, struct error *e)
 	const char *state = x->vm.opts.state_dir;
 	uint64_t disks = bytes_at_disks(x), memory = bytes_at_state(x);
 
-	if (!same_device(x->to, state))
+	if (!space_is_same(x->to, state))
 		return space_refuse(state, what, memory, e) || space_refuse(x->to, what, disks, e) ? -1 : 0;
 	return space_refuse(x->to, what, add_overflows(disks, memory, &disks) ? UINT64_MAX : disks, e);
 }

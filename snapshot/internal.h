@@ -206,6 +206,8 @@ void catch_up_begin(struct catch_up *c, const struct vm *vm);
 /* Whether it seems not to. */
 bool catch_up_fails(struct catch_up *c, uint64_t done, uint64_t total);
 
+/* Whether both are there, and on one file system (snapshot/space.c). */
+bool space_is_same(const char *a, const char *b);
 /* ERR_LIMIT when the file system that `path` is on has less free; `what` takes it, in words (snapshot/space.c). */
 int space_refuse(const char *path, const char *what, uint64_t wanted, struct error *e);
 

@@ -114,22 +114,14 @@ int take_nvram(struct take *t, struct error *e)
 	return err_set(e, ERR_CHANGED, "%s: the guest wrote to its NVRAM at that very instant", t->domain.nvram);
 }
 
-static bool same_file_system(const char *file, const char *in_folder)
-{
-	struct error e;
-	AUTO_FREE char *folder = vm_parent(in_folder, &e);
-	struct stat a, b;
-
-	return folder && !stat(file, &a) && !stat(folder, &b) && a.st_dev == b.st_dev;
-}
-
 /* Nobody writes to it any more when the guest has started: libvirt only takes its own name away. One that stays saved may be changed by
  * who edits it. */
 static int link_saved(struct take *t, const char *saved, struct error *e)
 {
 	struct error why;
+	AUTO_FREE char *folder = vm_parent(t->memory.path, &why);
 
-	if (t->domain.state == DRIVER_SHUT_OFF || !same_file_system(saved, t->memory.path))
+	if (t->domain.state == DRIVER_SHUT_OFF || !folder || !space_is_same(saved, folder))
 		return 0;
 	if (!made_link(t->vm, saved, t->memory.path, &t->memory.trace, &why)) {
 		io_close(STEAL(t->saved));

@@ -117,6 +117,13 @@ void space_watch_begin(struct space_watch *w, const struct take *t)
 	w->progress = (struct progress){.report = watch, .ctx = w, .cancel = &w->stop};
 }
 
+bool space_is_same(const char *a, const char *b)
+{
+	struct stat one, other;
+
+	return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev;
+}
+
 int space_refuse(const char *path, const char *what, uint64_t wanted, struct error *e)
 {
 	struct statvfs fs;
