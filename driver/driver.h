@@ -133,6 +133,18 @@ struct driver_head {    /* how a file is to begin */
 	uint64_t from; /* where in the file as it is now that goes on which stays */
 };
 
+/* The guest's memory on its way to a file. */
+enum driver_memory_state {
+	DRIVER_MEMORY_RUNS, /* the guest runs; what it changes is written again */
+	DRIVER_MEMORY_HELD, /* it stands still, its disks can be worked on, and the last of the memory waits for memory_finish */
+	DRIVER_MEMORY_WRITTEN, /* all of it; the guest stands still, and its disks are closed, until memory_end */
+};
+struct driver_memory {
+	enum driver_memory_state state;
+	uint64_t done, left; /* bytes, as the hypervisor counts; what the guest changes is counted again */
+	unsigned rounds;     /* over the memory, this one included */
+};
+
 struct driver_ops {
 	/* Whether this hypervisor runs on this very host, so that its paths are ours. Else ERR_UNSUPPORTED that says why. */
 	int (*local)(struct driver *d, struct error *e);
@@ -170,9 +182,21 @@ struct driver_ops {
 	int (*internal_delete)(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
 		struct error *e);
 	/* A new top for each of these disks at one instant; all or none. The hypervisor makes the files; no record is kept. `memory` (NULL:
-	 * none): a file that the guest's memory of that instant is written to, while it runs but for the end; then there may be no disks. */
+	 * none): a file that the guest's memory of that instant is written to, while it runs but for the end. */
 	int (*overlay)(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
 		const char *memory, struct error *e);
+
+	/* The memory of a guest that runs, for a caller who has something to do at its instant: into `fd`, a pipe that stays the caller's, from
+	 * which it is to be read until its end; the bytes of *head (zeros before; the caller's afterwards) come before it in a file that
+	 * `restore` takes. When nobody reads any more before it is written, the guest goes on without. ERR_BUSY: its memory goes elsewhere. */
+	int (*memory_begin)(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e);
+	/* ERR_IO: it ended without being written. */
+	int (*memory_look)(struct driver *d, const char *uuid, struct driver_memory *out, struct error *e);
+	/* The guest may be held for so long, in ms, for the last of it: at first for some 100. */
+	int (*memory_patience)(struct driver *d, const char *uuid, unsigned ms, struct error *e);
+	int (*memory_finish)(struct driver *d, const char *uuid, struct error *e);
+	/* Whatever there is of it ends, and a guest that was held for it goes on. It may be over already, or not begun. */
+	int (*memory_end)(struct driver *d, const char *uuid, struct error *e);
 
 	/* Block jobs. A copy is written to a file that exists; the domain stays defined. A commit is of the active top into `base`. */
 	int (*copy)(struct driver *d, const char *uuid, const struct driver_new_file *to, unsigned flags,

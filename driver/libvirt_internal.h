@@ -9,12 +9,19 @@
 #include <libvirt/libvirt.h>
 #include <libxml/tree.h>
 
+#include "base/json_read.h"
 #include "driver/driver.h"
+
+/* What the memory's way out of QEMU is set to while ours is not on it; 0: unknown (libvirt_memory.c). */
+struct libvirt_migration {
+	uint64_t bandwidth, downtime; /* bytes a second; ms */
+};
 
 struct libvirt {
 	struct driver driver; /* first: the same address */
 	virConnectPtr conn;   /* NULL when it broke and no new one could be made yet */
 	char *uri;            /* NULL: libvirt's choice */
+	struct libvirt_migration before;
 };
 
 static inline struct libvirt *libvirt_of(struct driver *d)
@@ -116,6 +123,8 @@ bool libvirt_import_brings(const struct driver_import *how, const xmlNode *disk)
 void libvirt_import_tell(const struct driver_import *how, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* The definition in a file with a guest's memory; the caller's (libvirt_saved_head.c). ERR_CHANGED: it is no whole one. */
 int libvirt_saved_definition(const char *path, char **xml, struct error *e);
+/* How a file with the memory of this guest, which runs, is to begin (libvirt_saved_head.c). */
+int libvirt_new_head(struct libvirt *l, virDomainPtr dom, struct driver_head *out, struct error *e);
 
 /* ---- operations, one or a few to a file ---- */
 
@@ -147,6 +156,16 @@ int libvirt_internal_create(struct driver *d, const char *uuid, const char *cons
 	const char *name, struct error *e);
 int libvirt_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
 	struct error *e);
+
+/* A command of QEMU's monitor, which is taken; `name`: the part of it that a reader of -v wants to see. *out (NULL: unwanted) gets what
+ * QEMU returned. `fd`: a file that QEMU gets with it; -1: none (libvirt_monitor.c). */
+int libvirt_monitor(struct libvirt *l, virDomainPtr dom, json_t *command, const char *name, int fd, json_t **out,
+	struct error *e);
+int libvirt_memory_begin(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e);
+int libvirt_memory_look(struct driver *d, const char *uuid, struct driver_memory *out, struct error *e);
+int libvirt_memory_patience(struct driver *d, const char *uuid, unsigned ms, struct error *e);
+int libvirt_memory_finish(struct driver *d, const char *uuid, struct error *e);
+int libvirt_memory_end(struct driver *d, const char *uuid, struct error *e);
 
 int libvirt_copy(struct driver *d, const char *uuid, const struct driver_new_file *to, unsigned flags, struct error *e);
 int libvirt_commit(struct driver *d, const char *uuid, const char *target, const char *base, struct error *e);

@@ -2,11 +2,10 @@
  *
  * Internal snapshots of a guest that runs: libvirt has no call for those without memory, QEMU's monitor has. libvirt calls such a
  * guest tainted (custom-monitor) in its log until it ends. The monitor wants the name of the node that holds the format, which is
- * asked for and found by the disk's alias.
+ * asked for and found by the disk's alias. What libvirt_memory.c tells QEMU goes the same way.
  */
 #include <libvirt/libvirt-qemu.h>
 
-#include "base/json_read.h"
 #include "driver/libvirt_internal.h"
 
 /* What QEMU says no with. It has no codes, but its texts are never translated. */
@@ -22,8 +21,19 @@ static int monitor_error(const json_t *error, struct error *e)
 		"%s", text);
 }
 
-/* Takes `command`; `name` is the part that a reader of -v wants to see. *out gets what QEMU returned, when wanted. */
-static int monitor(struct libvirt *l, virDomainPtr dom, json_t *command, const char *name, json_t **out,
+/* QEMU's answer, free(); NULL with an error. */
+static char *send(struct libvirt *l, virDomainPtr dom, const char *text, int fd, struct error *e)
+{
+	char *answer = NULL;
+	int failed = fd < 0 ? virDomainQemuMonitorCommand(dom, text, &answer, 0)
+			    : virDomainQemuMonitorCommandWithFiles(dom, text, 1, &fd, NULL, NULL, &answer, 0);
+	if (!failed)
+		return answer;
+	libvirt_fail(l, e);
+	return NULL;
+}
+
+int libvirt_monitor(struct libvirt *l, virDomainPtr dom, json_t *command, const char *name, int fd, json_t **out,
 	struct error *e)
 {
 	AUTO_JSON json_t *owned = command;
@@ -33,10 +43,10 @@ static int monitor(struct libvirt *l, virDomainPtr dom, json_t *command, const c
 		return -1;
 	if (!text)
 		return err_set(e, ERR_UNSUPPORTED, "a name has characters that QEMU cannot be told");
-	AUTO_FREE char *answer = NULL;
 	libvirt_tell(l, told);
-	if (virDomainQemuMonitorCommand(dom, text, &answer, 0))
-		return libvirt_fail(l, e);
+	AUTO_FREE char *answer = send(l, dom, text, fd, e);
+	if (!answer)
+		return -1;
 	AUTO_JSON json_t *reply = json_loads(answer, 0, NULL);
 	json_t *error = json_object_get(reply, "error"), *value = json_object_get(reply, "return");
 	if (error)
@@ -51,7 +61,7 @@ static int monitor(struct libvirt *l, virDomainPtr dom, json_t *command, const c
 static json_t *query_block(struct libvirt *l, virDomainPtr dom, struct error *e)
 {
 	json_t *devices = NULL;
-	if (monitor(l, dom, json_pack("{s:s}", "execute", "query-block"), "query-block", &devices, e))
+	if (libvirt_monitor(l, dom, json_pack("{s:s}", "execute", "query-block"), "query-block", -1, &devices, e))
 		return NULL;
 	return devices;
 }
@@ -152,7 +162,7 @@ int libvirt_internal_create(struct driver *d, const char *uuid, const char *cons
 			return err_set(e, ERR_NO_MEMORY, "no memory for a monitor command");
 	}
 	json_t *command = json_pack("{s:s, s:{s:O}}", "execute", "transaction", "arguments", "actions", actions);
-	return monitor(l, dom, command, "blockdev-snapshot-internal-sync", NULL, e);
+	return libvirt_monitor(l, dom, command, "blockdev-snapshot-internal-sync", -1, NULL, e);
 }
 
 int libvirt_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
@@ -171,5 +181,6 @@ int libvirt_internal_delete(struct driver *d, const char *uuid, const char *targ
 		return err_set(e, ERR_UNSUPPORTED, "'%s' is no number of a snapshot that QEMU can be told", id);
 	}
 	static const char execute[] = "blockdev-snapshot-delete-internal-sync";
-	return monitor(l, dom, json_pack("{s:s, s:o}", "execute", execute, "arguments", arguments), execute, NULL, e);
+	return libvirt_monitor(l, dom, json_pack("{s:s, s:o}", "execute", execute, "arguments", arguments), execute, -1,
+		NULL, e);
 }

@@ -14,6 +14,9 @@
 enum { MAGIC_BYTES = 16, NUMBERS = 19, XML_AT = MAGIC_BYTES + 4 * NUMBERS, MAX_VERSION = 2, MAX_XML = 16 << 20 };
 enum { VERSION, LENGTH, WAS_RUNNING, FORMAT, COOKIE_AT }; /* numbers */
 enum { LAST_STREAM_FORMAT = 5 };                          /* zstd; those before it: none, gzip, bzip2, xz, lzop */
+enum {
+	SPARE = 64 << 10
+}; /* zeros behind the definition, so that it can be edited in its place, as libvirt leaves them */
 static const char magic[] = "LibvirtQemudSave";
 
 struct head {
@@ -82,31 +85,68 @@ int libvirt_saved_definition(const char *path, char **xml, struct error *e)
 	return failed;
 }
 
-/* ---- another definition in it ---- */
+/* ---- a new one ---- */
 
-/* The cookie stays what it is: it tells of processor and devices. */
-static int encode(struct head *h, const char *xml, struct driver_head *out, struct error *e)
+/* All of it, from its numbers; `cookie_len` bytes of `cookie` behind the definition, then zeros up to its length. */
+static int encode(struct head *h, const char *xml, const char *cookie, size_t cookie_len, size_t spare,
+	struct driver_head *out, struct error *e)
 {
 	const size_t len = strlen(xml) + 1;
-	const uint32_t cookie_at = h->numbers[COOKIE_AT], cookie = cookie_at ? h->numbers[LENGTH] - cookie_at : 0;
 
-	if (len + cookie > MAX_XML)
+	if (len + cookie_len + spare > MAX_XML)
 		return err_set(e, ERR_LIMIT, "a definition of %zu bytes", len);
-	out->from = XML_AT + (uint64_t)h->numbers[LENGTH];
-	out->len = XML_AT + len + cookie;
+	out->len = XML_AT + len + cookie_len + spare;
 	out->bytes = mem_calloc(1, out->len, "definition", e);
 	if (!out->bytes)
 		return -1;
-	h->numbers[LENGTH] = (uint32_t)(len + cookie);
-	h->numbers[COOKIE_AT] = cookie ? (uint32_t)len : 0;
+	h->numbers[LENGTH] = (uint32_t)(len + cookie_len + spare);
+	h->numbers[COOKIE_AT] = cookie_len ? (uint32_t)len : 0;
 	if (h->swapped)
 		swap_all(h);
 	memcpy(out->bytes, magic, MAGIC_BYTES);
 	memcpy(out->bytes + MAGIC_BYTES, h->numbers, sizeof h->numbers);
 	memcpy(out->bytes + XML_AT, xml, len);
-	if (cookie)
-		memcpy(out->bytes + XML_AT + len, h->data + cookie_at, cookie);
+	if (cookie_len)
+		memcpy(out->bytes + XML_AT + len, cookie, cookie_len);
 	return 0;
+}
+
+/* The processor as the guest has it: a definition for another host has what it was asked to be. */
+static char *cookie_of(const char *live, struct error *e)
+{
+	AUTO_DOC xmlDoc *doc = libvirt_xml_parse(live, e);
+	struct libvirt_xml x = {0};
+	xmlNode *cpu = doc ? libvirt_xml_child(xmlDocGetRootElement(doc), "cpu") : NULL;
+
+	if (!doc)
+		return NULL;
+	xmlNode *root = libvirt_xml_add(&x, NULL, "cookie", NULL);
+
+	if (cpu)
+		libvirt_xml_graft(&x, root, cpu);
+	return libvirt_xml_finish(&x, e);
+}
+
+int libvirt_new_head(struct libvirt *l, virDomainPtr dom, struct driver_head *out, struct error *e)
+{
+	struct head h = {.numbers = {[VERSION] = MAX_VERSION, [WAS_RUNNING] = 1}};
+	AUTO_FREE char *xml = libvirt_definition(l, dom, VIR_DOMAIN_XML_MIGRATABLE | VIR_DOMAIN_XML_SECURE, e);
+	AUTO_FREE char *live = xml ? libvirt_definition(l, dom, VIR_DOMAIN_XML_SECURE, e) : NULL;
+	AUTO_FREE char *cookie = live ? cookie_of(live, e) : NULL;
+
+	*out = (struct driver_head){0};
+	return cookie ? encode(&h, xml, cookie, strlen(cookie) + 1, SPARE, out, e) : -1;
+}
+
+/* ---- another definition in it ---- */
+
+/* The cookie stays what it is: it tells of processor and devices. */
+static int with_definition(struct head *h, const char *xml, struct driver_head *out, struct error *e)
+{
+	const uint32_t cookie_at = h->numbers[COOKIE_AT], cookie = cookie_at ? h->numbers[LENGTH] - cookie_at : 0;
+
+	out->from = XML_AT + (uint64_t)h->numbers[LENGTH];
+	return encode(h, xml, h->data + cookie_at, cookie, 0, out, e);
 }
 
 /* libvirt reads it twice when the guest goes on, and wants the same generation both times; then it makes a new one. */
@@ -141,7 +181,7 @@ int libvirt_adapt_memory(struct driver *d, const char *path, const struct driver
 	AUTO_FREE char *xml = failed ? NULL : adapted(&h, how, e);
 
 	if (!failed)
-		failed = xml ? encode(&h, xml, out, e) : err_prefix(e, "%s", path);
+		failed = xml ? with_definition(&h, xml, out, e) : err_prefix(e, "%s", path);
 	free(h.data);
 	return failed;
 }

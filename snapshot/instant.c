@@ -23,39 +23,16 @@ static int instant(struct take *t, int (*deed)(struct take *t, struct error *e),
 
 /* ---- internal ---- */
 
-/* No step of the hypervisor takes both, so the guest waits for the one and then the other. */
-static int hold_guest(struct take *t, struct error *e)
-{
-	struct vm *vm = t->vm;
-
-	if (trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, NULL, e))
-		return -1;
-	vm_step(vm, "suspend", NULL);
-	return vm->driver->ops->suspend(vm->driver, t->domain.uuid, e);
-}
-
-/* QEMU closes the disks when it has written the memory, until the guest runs again: so this comes last. */
-static int memory_of_held(struct take *t, struct error *e)
-{
-	struct vm *vm = t->vm;
-
-	vm_step(vm, "memory", NULL);
-	return vm->driver->ops->overlay(vm->driver, t->domain.uuid, NULL, 0, t->memory_part.path, e) || take_nvram(t, e)
-		       ? -1
-		       : 0;
-}
-
 static int internal_deed(struct take *t, struct error *e)
 {
 	AUTO_FREE const char **targets = mem_calloc(t->part_count, sizeof *targets, "targets", e);
 
-	if (!targets || (t->opts->memory && hold_guest(t, e)))
+	if (!targets)
 		return -1;
 	for (unsigned i = 0; i < t->part_count; i++)
 		targets[i] = t->parts[i].disk->target;
-	if (t->vm->driver->ops->internal_create(t->vm->driver, t->domain.uuid, targets, t->part_count, t->out->name, e))
-		return -1;
-	return t->opts->memory ? memory_of_held(t, e) : 0;
+	return t->vm->driver->ops->internal_create(t->vm->driver, t->domain.uuid, targets, t->part_count, t->out->name,
+		e);
 }
 
 /* All of them or none are there, and one of that name is somebody else's. */
@@ -99,7 +76,7 @@ int take_internal(struct take *t, struct error *e)
 		if (disk_identity(p->path, &trace.dev, &trace.ino, e) || trace_put(t->vm, &trace, &p->trace, e))
 			return -1;
 	}
-	if (instant(t, internal_deed, e)) {
+	if (t->opts->memory ? take_with_memory(t, internal_deed, e) : instant(t, internal_deed, e)) {
 		if (e->code == ERR_USAGE && forget_internal(t, &later))
 			vm_note(t->vm, "%s", later.msg);
 		return -1;

@@ -18,6 +18,7 @@ enum trace_kind {
 	TRACE_SAVED,    /* the guest was stopped by a managed save */
 	TRACE_FROZEN,   /* the guest's file systems are frozen */
 	TRACE_PAUSED,   /* the guest is suspended */
+	TRACE_MEMORY,   /* the hypervisor writes the guest's memory for us, and holds the guest for the last of it */
 	TRACE_INTERNAL, /* an internal snapshot `name` in disk `target`, the file `path` */
 	TRACE_OVERLAY,  /* disk `target` writes to `path`, whose backing file is `name` */
 	TRACE_COPY,     /* a block copy of disk `target` to `path` runs */
@@ -144,6 +145,7 @@ int remove_file(const struct vm *vm, const char *path, struct error *e);
 int refuse_other_file(const char *path, const struct trace *t, struct error *e);
 int undo_copy(struct vm *vm, const struct trace *t, struct error *e);
 int undo_file(struct vm *vm, const struct trace *t, struct error *e);
+int undo_memory(struct vm *vm, const struct trace *t, struct error *e);
 int undo_record(struct vm *vm, const struct trace *t, struct error *e);
 int undo_point(struct vm *vm, const struct trace *t, struct error *e);   /* (snapshot/point.c) */
 int undo_current(struct vm *vm, const struct trace *t, struct error *e); /* (snapshot/revert_account.c) */

@@ -11,6 +11,7 @@ static const char *const kind_names[TRACE_KINDS] = {
 	[TRACE_SAVED] = "saved",
 	[TRACE_FROZEN] = "frozen",
 	[TRACE_PAUSED] = "paused",
+	[TRACE_MEMORY] = "memory",
 	[TRACE_INTERNAL] = "internal",
 	[TRACE_OVERLAY] = "overlay",
 	[TRACE_COPY] = "copy",

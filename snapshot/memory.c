@@ -75,8 +75,6 @@ static void tell_stall(const struct take *t)
 	if (t->out->mode == VM_COLD)
 		vm_note(t->vm, "the guest stands still while its memory, at most %llu MiB, is saved and read again",
 			mib);
-	else if (t->out->via == VM_VIA_INTERNAL)
-		vm_note(t->vm, "the guest is held while its memory, at most %llu MiB, is written", mib);
 	else
 		vm_note(t->vm,
 			"the guest's memory, at most %llu MiB, is written while it runs; it is held for the last of it",

@@ -33,5 +33,8 @@ int take_nvram(struct take *t, struct error *e);
 /* When the guest goes on, the files are there, under their names. */
 int take_memory_end(struct take *t, struct error *e);
 void take_memory_free(struct take *t);
+/* The memory of a guest that runs, to the part (snapshot/memory_live.c): `deed` is done at its instant, when the guest stands still and its disks
+ * are open. The guest's file systems are frozen around it, as asked for. */
+int take_with_memory(struct take *t, int (*deed)(struct take *t, struct error *e), struct error *e);
 
 #endif

@@ -13,6 +13,7 @@ static int (*const undo[TRACE_KINDS])(struct vm *vm, const struct trace *t, stru
 	[TRACE_SAVED] = undo_saved,
 	[TRACE_FROZEN] = undo_frozen,
 	[TRACE_PAUSED] = undo_paused,
+	[TRACE_MEMORY] = undo_memory,
 	[TRACE_INTERNAL] = undo_internal,
 	[TRACE_OVERLAY] = undo_overlay,
 	[TRACE_COPY] = undo_copy,

@@ -76,6 +76,16 @@ int undo_paused(struct vm *vm, const struct trace *t, struct error *e)
 	return vm->driver->ops->resume(vm->driver, vm->domain.uuid, e);
 }
 
+/* A guest that is off is written by nobody. */
+int undo_memory(struct vm *vm, const struct trace *t, struct error *e)
+{
+	(void)t;
+	if (!vm_active(vm))
+		return 0;
+	vm_step(vm, "resume", NULL);
+	return vm->driver->ops->memory_end(vm->driver, vm->domain.uuid, e);
+}
+
 int guest_wake(struct vm *vm, struct error *e)
 {
 	if (journal_was(vm->journal) != DRIVER_RUNNING)

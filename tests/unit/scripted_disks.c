@@ -81,7 +81,7 @@ int scripted_internal_create(struct driver *d, const char *uuid, const char *con
 {
 	(void)uuid;
 	BEGIN("internal_create");
-	if (!world_active(S->w) || S->w->closed_disks)
+	if (!world_active(S->w) || S->w->memory == MEMORY_WRITTEN)
 		return refused(S, "the machine is off, or its disks are closed", e);
 	world_instant(S->w);
 	for (unsigned i = 0; i < count; i++)
@@ -98,7 +98,7 @@ int scripted_internal_delete(struct driver *d, const char *uuid, const char *tar
 {
 	(void)uuid, (void)id;
 	BEGIN("internal_delete");
-	if (!world_active(S->w) || S->w->closed_disks)
+	if (!world_active(S->w) || S->w->memory == MEMORY_WRITTEN)
 		return refused(S, "the machine is off, or its disks are closed", e);
 	if (world_snapshot(scripted_disk(S, target)->in_use.images[0].path, name, false, e))
 		return -1;
@@ -123,7 +123,7 @@ int scripted_overlay(struct driver *d, const char *uuid, const struct driver_new
 {
 	(void)uuid;
 	BEGIN("overlay");
-	if (!world_active(S->w) || S->w->closed_disks)
+	if (!world_active(S->w) || S->w->memory == MEMORY_WRITTEN)
 		return refused(S, "the machine is off, or its disks are closed", e);
 	for (unsigned i = 0; i < count; i++)
 		if (world_overlay(files[i].path, &scripted_disk(S, files[i].target)->in_use.images[0], e))
@@ -131,7 +131,6 @@ int scripted_overlay(struct driver *d, const char *uuid, const struct driver_new
 	world_instant(S->w);
 	if (memory && !S->w->no_memory)
 		world_write_memory(S->w, memory);
-	S->w->closed_disks = memory && S->w->state == DRIVER_PAUSED;
 	for (unsigned i = 0; i < count; i++) {
 		struct world_disk *disk = scripted_disk(S, files[i].target);
 		struct world_image image = {.format = files[i].format};
@@ -148,7 +147,7 @@ int scripted_overlay(struct driver *d, const char *uuid, const struct driver_new
 
 static int begin_job(struct scripted *s, struct world_disk *disk, enum driver_job_kind kind, struct error *e)
 {
-	if (!world_active(s->w) || s->w->closed_disks || disk->job != DRIVER_NO_JOB)
+	if (!world_active(s->w) || s->w->memory == MEMORY_WRITTEN || disk->job != DRIVER_NO_JOB)
 		return refused(s, "the machine is off, or the disk busy", e);
 	disk->job = kind;
 	disk->polls = s->w->ready_polls;

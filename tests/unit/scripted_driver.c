@@ -132,10 +132,9 @@ static int do_resume(struct driver *d, const char *uuid, struct error *e)
 {
 	(void)uuid;
 	BEGIN("resume");
-	if (S->w->state != DRIVER_PAUSED)
+	if (S->w->state != DRIVER_PAUSED || S->w->memory == MEMORY_HELD)
 		return wrong_state(S, e);
-	S->w->state = DRIVER_RUNNING;
-	S->w->paused_by_user = S->w->closed_disks = false;
+	scripted_run_on(S->w);
 	return scripted_end(S, e);
 }
 
@@ -287,6 +286,7 @@ static int do_set_time(struct driver *d, const char *uuid, struct error *e)
 static void do_close(struct driver *d)
 {
 	unlock(S);
+	scripted_memory_close(S);
 	free(d);
 }
 
@@ -308,6 +308,11 @@ static const struct driver_ops ops = {
 	.set_time = do_set_time,
 	.internal_create = scripted_internal_create,
 	.internal_delete = scripted_internal_delete,
+	.memory_begin = scripted_memory_begin,
+	.memory_look = scripted_memory_look,
+	.memory_patience = scripted_memory_patience,
+	.memory_finish = scripted_memory_finish,
+	.memory_end = scripted_memory_end,
 	.overlay = scripted_overlay,
 	.copy = scripted_copy,
 	.commit = scripted_commit,
@@ -332,6 +337,7 @@ struct driver *scripted_driver_new(struct world *w)
 	ck_assert_ptr_nonnull(s);
 	s->driver.ops = &ops;
 	s->w = w;
+	s->memory = -1;
 	if (scripted_relock(s, &e))
 		ck_abort_msg("%s", e.msg);
 	return &s->driver;

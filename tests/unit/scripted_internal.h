@@ -14,6 +14,7 @@ struct scripted {
 	struct world *w;
 	struct io *locks[WORLD_DISKS * (WORLD_CHAIN + 1)];
 	unsigned lock_count;
+	int memory; /* the pipe for it; -1: none */
 };
 
 /* A step begins: what is planned for it happens. It ends: the same for what is planned after it. */
@@ -40,6 +41,14 @@ int scripted_set_source(struct driver *d, const char *uuid, const struct driver_
 int scripted_records(struct driver *d, const char *uuid, struct driver_record **out, unsigned *count, struct error *e);
 int scripted_define_record(struct driver *d, const char *uuid, const char *name, int64_t created,
 	const char *const *targets, unsigned count, struct error *e);
+/* tests/unit/scripted_memory.c */
+int scripted_memory_begin(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e);
+int scripted_memory_look(struct driver *d, const char *uuid, struct driver_memory *out, struct error *e);
+int scripted_memory_patience(struct driver *d, const char *uuid, unsigned ms, struct error *e);
+int scripted_memory_finish(struct driver *d, const char *uuid, struct error *e);
+int scripted_memory_end(struct driver *d, const char *uuid, struct error *e);
+void scripted_memory_close(struct scripted *s);
+void scripted_run_on(struct world *w); /* a guest that stood still goes on */
 /* tests/unit/scripted_import.c */
 int scripted_adapt(struct driver *d, const char *xml, const struct driver_import *how, char **out, struct error *e);
 int scripted_adapt_memory(struct driver *d, const char *path, const struct driver_import *how, struct driver_head *out,

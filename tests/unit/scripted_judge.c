@@ -151,6 +151,7 @@ void world_judge(const struct world *w, const struct world *before, const char *
 	ck_assert_msg(w->paused_by_user == before->paused_by_user, "%s: paused by user", what);
 	ck_assert_msg(strcmp(w->xml, before->xml) == 0, "%s: defined as %s", what, w->xml);
 	ck_assert_msg(!w->frozen, "%s: is frozen", what);
+	ck_assert_msg(w->memory == MEMORY_STAYS, "%s: its memory goes somewhere", what);
 	ck_assert_msg(w->device_attached == before->device_attached, "%s: device", what);
 	ck_assert_msg(w->kept || w->record_count == before->record_count, "%s: %u records", what, w->record_count);
 	for (unsigned i = 0; i < w->disk_count; i++)

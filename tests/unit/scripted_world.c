@@ -100,15 +100,34 @@ void world_tick(struct world *w)
 		write_record(w);
 }
 
+void world_memory_head(const struct world *w, char line[WORLD_PATH])
+{
+	snprintf(line, WORLD_PATH, "%s\n", w->uuid);
+}
+
+int world_memory_to(const struct world *w, int fd)
+{
+	for (unsigned i = 0; i < w->disk_count; i++)
+		for (size_t done = 0; done < WORLD_BYTES;) {
+			ssize_t n = write(fd, w->disks[i].content + done, WORLD_BYTES - done);
+
+			if (n <= 0)
+				return -1;
+			done += (size_t)n;
+		}
+	return 0;
+}
+
 void world_write_memory(const struct world *w, const char *path)
 {
-	FILE *f = fopen(path, "w");
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	char line[WORLD_PATH];
 
-	ck_assert_ptr_nonnull(f);
-	fprintf(f, "%s\n", w->uuid);
-	for (unsigned i = 0; i < w->disk_count; i++)
-		ck_assert_uint_eq(fwrite(w->disks[i].content, 1, WORLD_BYTES, f), WORLD_BYTES);
-	ck_assert_int_eq(fclose(f), 0);
+	ck_assert_int_ge(fd, 0);
+	world_memory_head(w, line);
+	ck_assert_int_eq(write(fd, line, strlen(line)), (ssize_t)strlen(line));
+	ck_assert_int_eq(world_memory_to(w, fd), 0);
+	ck_assert_int_eq(close(fd), 0);
 }
 
 bool world_memory_fits(const struct world *w, const char *path)
@@ -149,7 +168,8 @@ void world_crash(struct world *w)
 	if (!world_active(w))
 		return;
 	w->state = DRIVER_SHUT_OFF;
-	w->frozen = w->paused_by_user = w->closed_disks = false;
+	w->frozen = w->paused_by_user = w->memory_holds = false;
+	w->memory = MEMORY_STAYS;
 	w->device_attached = w->device;
 	if (!w->instant_was)
 		world_instant(w);

@@ -45,13 +45,18 @@ enum world_event {
 	EVENTS
 };
 
+/* Its way out: to nobody; beside the guest; to its instant; all of it, and the disks are closed. */
+enum world_memory { MEMORY_STAYS, MEMORY_RUNS, MEMORY_HELD, MEMORY_WRITTEN };
+
 struct world {
 	enum driver_state state;
 	bool saved, saved_paused, frozen, agent, paused_by_user, transient, foreign_job, external_records;
 	unsigned nvram, nvram_instant; /* what its NVRAM has, and had at the instant; 0: it has none */
-	bool closed_disks;             /* its memory was written, and it has not run since */
-	bool restored;                 /* it went on from a file with its memory */
-	bool undefined;                /* the hypervisor does not have it any more, or not yet */
+	enum world_memory memory;
+	bool memory_holds; /* the guest stands still for that, and for nothing else */
+	unsigned memory_polls, memory_rounds, memory_patience;
+	bool restored;  /* it went on from a file with its memory */
+	bool undefined; /* the hypervisor does not have it any more, or not yet */
 	char name[64], uuid[DRIVER_UUID_CHARS];
 	bool device, device_attached; /* one of the host, passed through */
 	char xml[1024];               /* the definition */
@@ -68,6 +73,8 @@ struct world {
 	bool no_freeze;       /* the agent says no */
 	bool ended_well;      /* if it is off */
 	bool no_memory;       /* it is written elsewhere than to the file that was told */
+	bool memory_fills;    /* there is no room for all of it */
+	unsigned memory_ms;   /* it changes so fast that the guest must be held so long for the last of it */
 	bool bad_memory;      /* it cannot go on from a file */
 	bool copies_break;    /* the last writes of a copy fail when it is ended */
 	bool network_below;   /* backing files are told to be on the network */
@@ -102,6 +109,9 @@ void world_crash(struct world *w);
 bool world_active(const struct world *w);
 /* What a guest has in memory: whose it is, and what it wrote to its disks. */
 void world_write_memory(const struct world *w, const char *path);
+/* The same in two: its first line, and the rest. */
+void world_memory_head(const struct world *w, char line[WORLD_PATH]);
+int world_memory_to(const struct world *w, int fd); /* -1: not all */
 /* Whether a guest with that memory finds what it has written. */
 bool world_memory_fits(const struct world *w, const char *path);
 void world_write_nvram(struct world *w, unsigned value);

@@ -57,6 +57,7 @@ static const struct trace kinds[TRACE_KINDS] = {
 	{.kind = TRACE_SAVED},
 	{.kind = TRACE_FROZEN},
 	{.kind = TRACE_PAUSED},
+	{.kind = TRACE_MEMORY},
 	{.kind = TRACE_INTERNAL,
 		.target = (char *)"vda",
 		.path = (char *)"/d/a.qcow2",

@@ -56,12 +56,23 @@ static void device(struct world *m, struct vm_take *t)
 static void not_written(struct world *m, struct vm_take *t)
 {
 	t->mode = VM_INSTANT;
+	t->keep = false;
 	m->no_memory = true;
 }
 static void full(struct world *m, struct vm_take *t)
 {
 	t->mode = VM_INSTANT;
 	m->free_bytes = ((1ull << 30) / 20 & ~4095ull) + 8192;
+}
+static void fills(struct world *m, struct vm_take *t)
+{
+	(void)t;
+	m->memory_fills = true;
+}
+static void changes_fast(struct world *m, struct vm_take *t)
+{
+	t->max_pause = 2;
+	m->memory_ms = 2001;
 }
 static void file_there(struct world *m, struct vm_take *t)
 {
@@ -85,6 +96,8 @@ static const struct {
 	{not_written, ERR_CHANGED, "has not written"},
 	{full, ERR_LIMIT, "are free"},
 	{file_there, ERR_USAGE, "memory.save exists"},
+	{fills, ERR_IO, "large"},
+	{changes_fast, ERR_LIMIT, "more than the 2 s"},
 };
 
 START_TEST(test_refused)
@@ -103,6 +116,55 @@ START_TEST(test_refused)
 	ck_assert_uint_eq(left, 0);
 	world_judge(w, &then, refused[_i].says);
 	world_judge_output(w, false, refused[_i].says);
+}
+END_TEST
+
+/* ---- on its way ---- */
+
+static const struct vm_case beside = {.name = "beside", .before = BEFORE_RUNNING, .memory = true, .keep = true};
+
+START_TEST(test_longer)
+{
+	struct world then;
+	struct vm_take t;
+	unsigned left;
+
+	vm_case_set(w, &beside);
+	vm_case_options(&beside, &t);
+	t.max_pause = 2;
+	w->memory_ms = 2000;
+	then = *w;
+	OK(vm_run(w, &t, &left, &e));
+	ck_assert_uint_eq(w->memory_patience, 2000);
+	vm_case_judge(w, &then, &beside, true, "held for longer");
+}
+END_TEST
+
+static void is_migrated(struct world *m)
+{
+	if (strcmp(m->last_op, "memory_begin") != 0)
+		return;
+	m->memory = MEMORY_HELD; /* by somebody else */
+	m->state = DRIVER_PAUSED;
+	m->memory_holds = m->paused_by_user = true;
+}
+
+/* What somebody else does with it is not ended. */
+START_TEST(test_goes_elsewhere)
+{
+	unsigned left, refused_at = 0;
+
+	for (unsigned k = 1; !refused_at; k++) {
+		vm_case_set(w, &beside);
+		w->at = k;
+		w->event = EVENT_HOOK;
+		w->hook = is_migrated;
+		if (vm_case_run(w, &beside, &left, &e))
+			refused_at = k;
+		ck_assert_uint_ge(w->steps, k);
+	}
+	ck_assert_msg(e.code == ERR_BUSY, "%s", e.msg);
+	ck_assert_int_eq(w->memory, MEMORY_HELD);
 }
 END_TEST
 
@@ -264,6 +326,8 @@ Suite *suite_vm_memory(void)
 
 	vm_fixture(t, 60);
 	tcase_add_loop_test(t, test_refused, 0, sizeof refused / sizeof *refused);
+	tcase_add_test(t, test_longer);
+	tcase_add_test(t, test_goes_elsewhere);
 	tcase_add_loop_test(t, test_not_what_it_was, 0, 2);
 	tcase_add_test(t, test_gone);
 	tcase_add_loop_test(t, test_does_not_go_on, 0, 2);

@@ -4,7 +4,11 @@
  * One step of the libvirt driver, for tests that judge by other tools what came of it. Steps have the names that driver.h has;
  * `look` prints what it saw as JSON. Several steps: "--" between them, over one connection. Exit 0, or 10 + the error's code.
  */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "driver/driver.h"
 
@@ -190,6 +194,55 @@ static int print_saved_path(struct driver *d, const char *uuid, struct error *e)
 	return 0;
 }
 
+/* Whoever reads the pipe outlives nobody: it ends with the pipe, and with this process. */
+static int copy_pipe(int from, const char *path, const struct driver_head *head, struct error *e)
+{
+	FILE *file = fopen(path, "w");
+	if (!file || fwrite(head->bytes, 1, head->len, file) != head->len || fflush(file))
+		return err_set(e, ERR_IO, "%s cannot be written", path);
+	pid_t parent = getpid(), child = fork();
+	if (child) {
+		fclose(file);
+		return child < 0 ? err_set(e, ERR_IO, "fork") : 0;
+	}
+	char bytes[65536];
+	ssize_t n;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (getppid() == parent && (n = read(from, bytes, sizeof bytes)) > 0)
+		fwrite(bytes, 1, (size_t)n, file);
+	fflush(file);
+	_exit(0);
+}
+
+/* Into a file that libvirt can go on from; "cut": nobody reads it. */
+static int memory_begin(struct driver *d, const char *uuid, const char *path, struct error *e)
+{
+	struct driver_head head = {0};
+	int fds[2];
+	if (pipe2(fds, O_CLOEXEC))
+		return err_set(e, ERR_IO, "pipe");
+	int rc = d->ops->memory_begin(d, uuid, fds[1], &head, e);
+	close(fds[1]);
+	if (!rc && strcmp(path, "cut") != 0)
+		rc = copy_pipe(fds[0], path, &head, e);
+	close(fds[0]);
+	free(head.bytes);
+	return rc;
+}
+
+static int memory_wait(struct driver *d, const char *uuid, enum driver_memory_state state, struct error *e)
+{
+	struct driver_memory m;
+	do {
+		struct timespec t = {.tv_nsec = 5000000};
+		nanosleep(&t, NULL);
+		if (d->ops->memory_look(d, uuid, &m, e))
+			return -1;
+	} while (m.state != state);
+	printf("round %u, %s\n", m.rounds, m.left ? "some left" : "all");
+	return 0;
+}
+
 static int guest_step(struct driver *d, const char *step, const char *uuid, struct args *a, struct error *e)
 {
 	if (!strcmp(step, "suspend"))
@@ -202,8 +255,16 @@ static int guest_step(struct driver *d, const char *step, const char *uuid, stru
 		return print_saved_path(d, uuid, e);
 	if (!strcmp(step, "restore"))
 		return d->ops->restore(d, uuid, arg(a, 0), !strcmp(arg(a, 1), "paused"), e);
-	if (!strcmp(step, "memory"))
-		return d->ops->overlay(d, uuid, NULL, 0, arg(a, 0), e);
+	if (!strcmp(step, "memory_begin"))
+		return memory_begin(d, uuid, arg(a, 0), e);
+	if (!strcmp(step, "memory_held"))
+		return memory_wait(d, uuid, DRIVER_MEMORY_HELD, e);
+	if (!strcmp(step, "memory_finish"))
+		return d->ops->memory_finish(d, uuid, e) || memory_wait(d, uuid, DRIVER_MEMORY_WRITTEN, e) ? -1 : 0;
+	if (!strcmp(step, "memory_patience"))
+		return d->ops->memory_patience(d, uuid, (unsigned)atoi(arg(a, 0)), e);
+	if (!strcmp(step, "memory_end"))
+		return d->ops->memory_end(d, uuid, e);
 	if (!strcmp(step, "forget_save"))
 		return d->ops->forget_save(d, uuid, !strcmp(arg(a, 0), "active"), e);
 	if (!strcmp(step, "destroy"))

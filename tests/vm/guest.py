@@ -8,7 +8,7 @@ What can be chosen (all are words, so that `rig guest` can hand them over):
   noise=64            MiB of random bytes in each disk (its base), where the guest has nothing
   size=1T             of the disks that are plain, then with all their metadata preallocated; the guest uses the first 256 MiB
   cache=none  discard=unmap  iothread=1  vcpus=1  memory=128 (MiB)
-  agent=yes  writer=on|beat|off  rate=60  mount=yes  trim=SECONDS   (guest/init says what they mean)
+  agent=yes  writer=on|beat|off  rate=60  mount=yes  trim=SECONDS  dirty=MIB   (guest/init says what they mean)
 """
 import json
 import os
@@ -20,7 +20,7 @@ from rig import PARTS, RigError, end_process, read, run, wait_until
 
 NOISE_AT = 144 << 20  # the file system has its journal before
 DEFAULTS = {"disks": "qcow2,qcow2", "images": "", "place": "", "noise": "", "size": "", "cache": "none", "discard": "", "iothread": "",
-            "vcpus": "1", "memory": "128", "agent": "yes", "writer": "on", "rate": "60", "mount": "yes", "trim": ""}
+            "vcpus": "1", "memory": "128", "agent": "yes", "writer": "on", "rate": "60", "mount": "yes", "trim": "", "dirty": ""}
 
 DOMAIN = """<domain type='qemu'>
   <name>{name}</name>
@@ -31,7 +31,7 @@ DOMAIN = """<domain type='qemu'>
     <type arch='x86_64' machine='pc'>hvm</type>
     <kernel>{parts}/kernel</kernel>
     <initrd>{parts}/initrd</initrd>
-    <cmdline>console=ttyS0 quiet panic=-1 WRITER={writer} RATE={rate} MOUNT={mount} TRIM={trim} AGENT={agent}</cmdline>
+    <cmdline>console=ttyS0 quiet panic=-1 WRITER={writer} RATE={rate} MOUNT={mount} TRIM={trim} DIRTY={dirty} AGENT={agent}</cmdline>
   </os>
   <features><acpi/></features>
   <on_reboot>destroy</on_reboot>
@@ -123,7 +123,7 @@ class Guest:
                                      cache=o["cache"], path=xml.sax.saxutils.escape(disk.path, {"'": "&apos;"}), target=disk.target))
         return DOMAIN.format(name=self.name, parts=PARTS, folder=self.folder, beats=self.beats, disks="\n    ".join(disks),
                              iothreads="<iothreads>1</iothreads>" if o["iothread"] else "", channel=CHANNEL if o["agent"] == "yes" else "",
-                             **{key: o[key] for key in ("memory", "vcpus", "writer", "rate", "mount", "trim", "agent")})
+                             **{key: o[key] for key in ("memory", "vcpus", "writer", "rate", "mount", "trim", "dirty", "agent")})
 
     def define(self):
         path = os.path.join(self.folder, "domain.xml")

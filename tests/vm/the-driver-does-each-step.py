@@ -149,8 +149,10 @@ def memory(rig, guest, probe):
         probe.do("start")
         guest.wait_records(3)
     with report.test("a guest goes on from a file with its memory, and the file stays"):
-        probe.do("suspend", f"memory {file}")
+        assert "some left" in probe.do(f"memory_begin {file}", "memory_held", "internal_create memory vda", "memory_finish")
         told, start = guest.last(), os.path.getsize(guest.beats)
+        in_two(guest.state(), "paused")
+        in_two(snapshots(guest.disks[0].path), ["memory"])
         probe.do(f"restore {file}", want=UNSUPPORTED)  # it runs
         probe.do("destroy", f"restore {file} paused")
         found = probe.look()
@@ -160,6 +162,70 @@ def memory(rig, guest, probe):
         guest.wait_records(3)
         assert guest.numbers(start)[0] in (told, told + 1) and "start" not in read(guest.beats)[start:]
         assert os.path.getsize(file) > 1 << 20
+        guest.wait_agent()
+        probe.do("internal_delete memory vda")
+
+
+def qemu(guest, command):
+    return json.loads(guest.virsh("qemu-monitor-command", guest.name, json.dumps({"execute": command})))["return"]
+
+
+def settled(guest, probe, limit=300):
+    """QEMU is set as before, and its guest runs."""
+    in_two(guest.state(), "running")
+    in_two(qemu(guest, "query-status")["status"], "running")
+    in_two(qemu(guest, "query-migrate-parameters")["downtime-limit"], limit)
+    assert {"capability": "pause-before-switchover", "state": False} in qemu(guest, "query-migrate-capabilities")
+    guest.wait_records(3)
+
+
+def memory_on_its_way(rig, guest, probe):
+    """Ended at each of its stages, by us or by our death."""
+    file = rig.path("memory")
+    with report.test("memory on its way: ended at each stage, the guest goes on, and QEMU is as before"):
+        probe.do("memory_end")
+        settled(guest, probe)
+        for steps in ([], ["memory_held"], ["memory_held", "memory_finish"]):
+            probe.do(f"memory_begin {file}", *steps, "memory_end", "memory_end")
+            settled(guest, probe)
+    with report.test("memory on its way: killed at each stage; the next one ends it"):
+        for steps in ([], ["memory_held"], ["memory_held", "memory_finish"]):
+            words = [PROBE, rig.uri]
+            for step in (f"memory_begin {file}", "memory_patience 5000", *steps):
+                verb, *rest = step.split(" ")
+                words += [verb, guest.name, *rest, "--"]
+            process = subprocess.Popen([*words, "pause"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            wait_until("the probe pauses", lambda: process.stdout.readline() == "paused\n")
+            process.kill()
+            process.communicate()
+            if steps:
+                in_two(guest.state(), "paused")
+            probe.do("memory_end")
+            settled(guest, probe)
+    with report.test("memory on its way: nobody reads it: the guest goes on"):
+        assert "has not written" in probe.do("memory_begin cut", "memory_held", want=IO)
+        in_two(guest.state(), "running")
+        probe.do("memory_end")
+        settled(guest, probe)
+    with report.test("memory on its way: nobody else migrates it meanwhile, and theirs is not ended; who suspends it finds it so"):
+        probe.do(f"memory_begin {file}", f"memory_begin {file}", want=BUSY)
+        probe.do("memory_end")
+        guest.virsh("migrate-setmaxdowntime", guest.name, "450")
+        probe.do(f"memory_begin {file}", "suspend", "memory_held", "memory_finish", "memory_end")
+        in_two(guest.state(), "paused")
+        guest.virsh("resume", guest.name)
+        settled(guest, probe, limit=450)
+        guest.virsh("migrate-setmaxdowntime", guest.name, "300")
+    with report.test("memory on its way: a managed save, and a snapshot of libvirt's own, work as before afterwards"):
+        guest.virsh("managedsave", guest.name)
+        guest.start()
+        guest.wait_records(3)
+        guest.virsh("save", guest.name, file)
+        definition = guest.virsh("save-image-dumpxml", file, "--security-info")
+        guest.virsh("restore", file)
+        probe.do(f"memory_begin {file}", "memory_held", "memory_finish", "memory_end")
+        in_two(guest.virsh("save-image-dumpxml", file, "--security-info"), definition)
+        guest.wait_records(3)
         guest.wait_agent()
 
 
@@ -313,6 +379,7 @@ def main():
         saving(guest, probe)
         ending(rig, guest, probe)
         memory(rig, guest, probe)
+        memory_on_its_way(rig, guest, probe)
         internal(guest, probe)
         overlays(guest, probe)
         copies(rig, guest, probe)

@@ -5,6 +5,8 @@
  * into a file of FOLDER (an ext4 file system on the same disk), and when the last disk has it, writes "N" to the port BEAT.
  * tests/vm/records.py reads what this writes; the layout of a record stands here and there.
  *
+ * writer MIB: writes nothing but so much of its own memory, over and over again.
+ *
  * At start it looks for the newest record in each place and goes on behind it; places that differ by more than one record
  * were never of one instant: it says "torn" and writes nothing.
  */
@@ -18,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -226,10 +229,27 @@ static uint64_t where_to_go_on(struct disk *disks, int count, struct record *buf
 	return most - least > 1 ? 0 : least + 1;
 }
 
+static int dirty(size_t mib)
+{
+	enum { PAGE = 4096 };
+	volatile char *memory = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		die("memory");
+	for (unsigned round = 1;; round++) {
+		for (size_t at = 0; at < mib << 20; at += PAGE)
+			memory[at] = (char)round;
+		if (round == 1)
+			printf("writer: all of it\n");
+		usleep(1000);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	int count = (argc - 3) / 2;
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (argc == 2)
+		return dirty((size_t)atoi(argv[1]));
 	if (argc < 3 || argc % 2 == 0 || count > DISKS_MAX)
 		return 2;
 	crc_table_fill();
