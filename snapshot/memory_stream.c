@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <unistd.h>
 
 enum { BUFFER_BYTES = 1 << 20, LOOK_MS = 100, END_MS = 60000 };
@@ -17,7 +16,7 @@ struct memory_stream {
 	struct io *file;
 	int fd;      /* to read from; the thread's, which closes it */
 	uint64_t at; /* in the file */
-	pthread_t thread;
+	struct pool *thread;
 	atomic_bool stop, ended;
 	struct error why; /* once it has ended; code ERR_OK: at the stream's end */
 	uint8_t buffer[BUFFER_BYTES];
@@ -58,15 +57,15 @@ static int move(struct memory_stream *s, struct error *e)
 	return n > 0;
 }
 
-static void *pump(void *arg)
+static void pump(void *job, unsigned worker)
 {
-	struct memory_stream *s = arg;
+	struct memory_stream *s = job;
 
+	(void)worker;
 	while (move(s, &s->why) > 0)
 		continue;
 	atomic_store(&s->ended, true); /* before the hypervisor can know */
 	close(s->fd);
-	return NULL;
 }
 
 /* ---- its owner ---- */
@@ -101,13 +100,10 @@ static int start(struct memory_stream *s, struct driver *d, const char *uuid, st
 	int failed = fill_head(s, d, uuid, fds[1], e);
 
 	close(fds[1]);
-	if (!failed) {
-		int rc = pthread_create(&s->thread, NULL, pump, s);
-
-		failed = rc ? err_sys(e, rc, "a thread for the guest's memory") : 0;
-	}
 	if (failed)
 		close(s->fd);
+	else
+		pool_submit(s->thread, s);
 	return failed;
 }
 
@@ -119,7 +115,8 @@ int memory_stream_begin(struct memory_stream **out, struct driver *d, const char
 	*out = NULL;
 	if (!s || io_file_open(&s->file, path, IO_OPEN_WRITE, e))
 		return -1;
-	if (start(s, d, uuid, e)) {
+	if (pool_new(&s->thread, 1, 1, pump, e) || start(s, d, uuid, e)) {
+		pool_free(s->thread);
 		io_close(s->file);
 		return -1;
 	}
@@ -150,7 +147,7 @@ void memory_stream_close(struct memory_stream *s)
 	if (!s)
 		return;
 	atomic_store(&s->stop, true);
-	pthread_join(s->thread, NULL);
+	pool_free(s->thread);
 	io_close(s->file);
 	free(s);
 }
