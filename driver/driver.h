@@ -135,7 +135,7 @@ struct driver_head {    /* how a file is to begin */
 
 /* The guest's memory on its way to a file. */
 enum driver_memory_state {
-	DRIVER_MEMORY_RUNS, /* the guest runs; what it changes is written again */
+	DRIVER_MEMORY_RUNS, /* on its way, beside the guest but for the last of it; what that changes is written again */
 	DRIVER_MEMORY_HELD, /* it stands still, its disks can be worked on, and the last of the memory waits for memory_finish */
 	DRIVER_MEMORY_WRITTEN, /* all of it; the guest stands still, and its disks are closed, until memory_end */
 };

@@ -59,17 +59,14 @@ static int read_limits(struct libvirt *l, virDomainPtr dom, struct libvirt_migra
 
 /* ---- how far it is ---- */
 
-enum stage { STAGE_NONE, STAGE_RUNS, STAGE_HELD, STAGE_ENDS, STAGE_WRITTEN, STAGE_FAILED, STAGES };
+enum stage { STAGE_NONE, STAGE_UNDER_WAY, STAGE_HELD, STAGE_WRITTEN, STAGE_FAILED };
 static const struct {
 	const char *status;
 	enum stage stage;
 } stages[] = {
+	/* all others, as "active" and "cancelling": it is under way */
 	{"none", STAGE_NONE},
-	{"setup", STAGE_RUNS},
-	{"active", STAGE_RUNS},
 	{"pre-switchover", STAGE_HELD},
-	{"device", STAGE_ENDS},
-	{"cancelling", STAGE_ENDS},
 	{"completed", STAGE_WRITTEN},
 	{"failed", STAGE_FAILED},
 	{"cancelled", STAGE_FAILED},
@@ -82,12 +79,10 @@ static int look(struct libvirt *l, virDomainPtr dom, enum stage *stage, json_t *
 	if (ask(l, dom, "query-migrate", &info, e))
 		return -1;
 	const char *status = json_string_value(json_object_get(info, "status"));
-	*stage = status ? STAGES : STAGE_NONE;
+	*stage = status ? STAGE_UNDER_WAY : STAGE_NONE;
 	for (size_t i = 0; status && i < sizeof stages / sizeof *stages; i++)
 		if (!strcmp(status, stages[i].status))
 			*stage = stages[i].stage;
-	if (*stage == STAGES)
-		return err_set(e, ERR_UNSUPPORTED, "QEMU says of the memory's way '%s', which is not known", status);
 	if (out)
 		*out = json_incref(info);
 	return 0;
@@ -95,7 +90,7 @@ static int look(struct libvirt *l, virDomainPtr dom, enum stage *stage, json_t *
 
 static bool under_way(enum stage stage)
 {
-	return stage == STAGE_RUNS || stage == STAGE_HELD || stage == STAGE_ENDS;
+	return stage == STAGE_UNDER_WAY || stage == STAGE_HELD;
 }
 
 int libvirt_memory_look(struct driver *d, const char *uuid, struct driver_memory *out, struct error *e)
@@ -111,9 +106,9 @@ int libvirt_memory_look(struct driver *d, const char *uuid, struct driver_memory
 	if (stage == STAGE_FAILED || stage == STAGE_NONE)
 		return err_set(e, ERR_IO, "QEMU has not written the memory%s%s", why ? ": " : "", why ? why : "");
 	*out = (struct driver_memory){
-		.state = stage == STAGE_RUNS      ? DRIVER_MEMORY_RUNS
+		.state = stage == STAGE_HELD      ? DRIVER_MEMORY_HELD
 			 : stage == STAGE_WRITTEN ? DRIVER_MEMORY_WRITTEN
-						  : DRIVER_MEMORY_HELD,
+						  : DRIVER_MEMORY_RUNS,
 		.done = (uint64_t)json_integer_value(json_object_get(ram, "transferred")),
 		.left = (uint64_t)json_integer_value(json_object_get(ram, "remaining")),
 		.rounds = (unsigned)json_integer_value(json_object_get(ram, "dirty-sync-count")),

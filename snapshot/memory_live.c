@@ -47,9 +47,9 @@ static int wait_for(struct live *l, enum driver_memory_state wanted, struct erro
 		progress_report(vm->opts.voice.progress, m.done, m.done + m.left);
 		if (take_space_left(l->t, e) || take_deadline(l->t, e))
 			return -1;
-		if (m.state == DRIVER_MEMORY_RUNS && see_rounds(l, &m, e))
+		if (wanted == DRIVER_MEMORY_HELD && see_rounds(l, &m, e))
 			return -1;
-		if (!vm_sleep(vm, m.state == DRIVER_MEMORY_RUNS ? POLL_MS : HELD_POLL_MS))
+		if (!vm_sleep(vm, wanted == DRIVER_MEMORY_HELD ? POLL_MS : HELD_POLL_MS))
 			return err_set(e, ERR_CANCELLED, "cancelled");
 	}
 }
