@@ -181,10 +181,9 @@ struct driver_ops {
 	/* `id`: its number in the image; NULL: the only one of that name. */
 	int (*internal_delete)(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
 		struct error *e);
-	/* A new top for each of these disks at one instant; all or none. The hypervisor makes the files; no record is kept. `memory` (NULL:
-	 * none): a file that the guest's memory of that instant is written to, while it runs but for the end. */
+	/* A new top for each of these disks at one instant; all or none. The hypervisor makes the files; no record is kept. */
 	int (*overlay)(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
-		const char *memory, struct error *e);
+		struct error *e);
 
 	/* The memory of a guest that runs, for a caller who has something to do at its instant: into `fd`, a pipe that stays the caller's, from
 	 * which it is to be read until its end; the bytes of *head (zeros before; the caller's afterwards) come before it in a file that

@@ -191,7 +191,7 @@ int libvirt_end_well(struct libvirt_end *end, const char *target, struct error *
 void libvirt_end_forget(struct libvirt_end *end);
 
 int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
-	const char *memory, struct error *e);
+	struct error *e);
 int libvirt_set_source(struct driver *d, const char *uuid, const struct driver_new_file *file, struct error *e);
 int libvirt_define(struct driver *d, const char *uuid, const char *xml, struct error *e);
 int libvirt_adapt(struct driver *d, const char *xml, const struct driver_import *how, char **out, struct error *e);

@@ -13,7 +13,7 @@
 #define NO_LIMIT (1ull << 50)                                                 /* bytes a second */
 enum { MARK = 97, MARK_OF = 100 };                                            /* limits of ours end so */
 enum { FIRST_LIMIT_MS = MARK, USUAL_LIMIT_MS = 300, MAX_LIMIT_MS = 1999997 }; /* QEMU allows 2000 s */
-enum { SETTLE_STEP_MS = 5, SETTLE_STEPS = 2000 };
+enum { SETTLE_STEP_MS = 5, SETTLE_STEPS = 2000, PATIENT_STEPS = 200 };
 static const char fd_name[] = "qsnap-memory";
 
 /* ---- QEMU's commands ---- */
@@ -93,6 +93,18 @@ static bool under_way(enum stage stage)
 	return stage == STAGE_UNDER_WAY || stage == STAGE_HELD;
 }
 
+/* One that somebody suspended, or that suspended itself, is not ours to let go on; here its disks are open yet. */
+static int refuse_suspended(struct libvirt *l, virDomainPtr dom, struct error *e)
+{
+	int state, reason;
+	libvirt_tell(l, "virDomainGetState");
+	if (virDomainGetState(dom, &state, &reason, 0))
+		return libvirt_fail(l, e);
+	if (state != VIR_DOMAIN_PMSUSPENDED && (state != VIR_DOMAIN_PAUSED || reason != VIR_DOMAIN_PAUSED_USER))
+		return 0;
+	return err_set(e, ERR_CHANGED, "the guest was suspended meanwhile");
+}
+
 int libvirt_memory_look(struct driver *d, const char *uuid, struct driver_memory *out, struct error *e)
 {
 	struct libvirt *l = libvirt_of(d);
@@ -105,6 +117,8 @@ int libvirt_memory_look(struct driver *d, const char *uuid, struct driver_memory
 	const json_t *ram = json_object_get(info, "ram");
 	if (stage == STAGE_FAILED || stage == STAGE_NONE)
 		return err_set(e, ERR_IO, "QEMU has not written the memory%s%s", why ? ": " : "", why ? why : "");
+	if (stage == STAGE_HELD && refuse_suspended(l, dom, e))
+		return -1;
 	*out = (struct driver_memory){
 		.state = stage == STAGE_HELD      ? DRIVER_MEMORY_HELD
 			 : stage == STAGE_WRITTEN ? DRIVER_MEMORY_WRITTEN
@@ -126,6 +140,19 @@ static int refuse_busy(struct libvirt *l, virDomainPtr dom, struct error *e)
 	return under_way(stage) ? err_set(e, ERR_BUSY, "the guest's memory is being migrated or saved already") : 0;
 }
 
+static int put_back(struct libvirt *l, virDomainPtr dom, struct error *e)
+{
+	struct libvirt_migration now;
+	if (read_limits(l, dom, &now, e))
+		return -1;
+	bool ours = now.downtime % MARK_OF == MARK;
+	uint64_t downtime = l->before.downtime ? l->before.downtime : USUAL_LIMIT_MS;
+	if (set_pausing(l, dom, false, e) || set_limits(l, dom, l->before.bandwidth, ours ? downtime : 0, e))
+		return -1;
+	l->before = (struct libvirt_migration){0};
+	return 0;
+}
+
 static int migrate(struct libvirt *l, virDomainPtr dom, int fd, struct error *e)
 {
 	struct error unimportant;
@@ -141,10 +168,15 @@ int libvirt_memory_begin(struct driver *d, const char *uuid, int fd, struct driv
 {
 	struct libvirt *l = libvirt_of(d);
 	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
-	if (!dom || refuse_busy(l, dom, e) || libvirt_new_head(l, dom, head, e) || read_limits(l, dom, &l->before, e) ||
-		set_pausing(l, dom, true, e) || set_limits(l, dom, NO_LIMIT, FIRST_LIMIT_MS, e))
+	struct error unimportant;
+	if (!dom || refuse_busy(l, dom, e) || libvirt_new_head(l, dom, head, e) || read_limits(l, dom, &l->before, e))
 		return -1;
-	return migrate(l, dom, fd, e);
+	if (!set_pausing(l, dom, true, e) && !set_limits(l, dom, NO_LIMIT, FIRST_LIMIT_MS, e) &&
+		!migrate(l, dom, fd, e))
+		return 0;
+	if (e->code == ERR_BUSY) /* the caller has nothing to end */
+		put_back(l, dom, &unimportant);
+	return -1;
 }
 
 int libvirt_memory_patience(struct driver *d, const char *uuid, unsigned ms, struct error *e)
@@ -189,7 +221,8 @@ static int goes_on(struct libvirt *l, virDomainPtr dom, struct error *e)
 	return !status || strcmp(status, "postmigrate") != 0;
 }
 
-/* libvirt notes some moments later what QEMU did by itself; and whom the user suspended meanwhile stays so. */
+/* libvirt notes some moments later what QEMU did by itself. Who was suspended by the user before it was to be held stays so; when it is
+ * held, libvirt takes note of no such wish. */
 static int go_on(struct libvirt *l, virDomainPtr dom, struct error *e)
 {
 	for (unsigned i = 0; i < SETTLE_STEPS; i++) {
@@ -201,30 +234,17 @@ static int go_on(struct libvirt *l, virDomainPtr dom, struct error *e)
 			return libvirt_fail(l, e);
 		if (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_USER)
 			return 0;
-		if (runs && state != VIR_DOMAIN_PAUSED)
-			return 0;
+		if (runs && (state != VIR_DOMAIN_PAUSED || i == PATIENT_STEPS))
+			return 0; /* it is paused for a reason of its own then */
 		if (!runs && state == VIR_DOMAIN_PAUSED) {
 			libvirt_tell(l, "virDomainResume");
 			return virDomainResume(dom) ? libvirt_fail(l, e) : 0;
 		}
-		if (runs && i > SETTLE_STEPS / 10)
-			return 0; /* it is paused for a reason of its own */
+		if (!runs && i == PATIENT_STEPS) /* libvirt has another word for it, and would not */
+			return ask(l, dom, "cont", NULL, e);
 		libvirt_wait_ms(SETTLE_STEP_MS);
 	}
 	return err_set(e, ERR_BUSY, "libvirt does not note that the guest's memory was written");
-}
-
-static int put_back(struct libvirt *l, virDomainPtr dom, struct error *e)
-{
-	struct libvirt_migration now;
-	if (read_limits(l, dom, &now, e))
-		return -1;
-	bool ours = now.downtime % MARK_OF == MARK;
-	uint64_t downtime = l->before.downtime ? l->before.downtime : USUAL_LIMIT_MS;
-	if (set_pausing(l, dom, false, e) || set_limits(l, dom, l->before.bandwidth, ours ? downtime : 0, e))
-		return -1;
-	l->before = (struct libvirt_migration){0};
-	return 0;
 }
 
 int libvirt_memory_end(struct driver *d, const char *uuid, struct error *e)

@@ -15,22 +15,32 @@ static int monitor_error(const json_t *error, struct error *e)
 	if (!text)
 		text = "QEMU does not say why";
 	return err_set(e,
-		strstr(text, "does not exist")   ? ERR_NOT_FOUND
-		: strstr(text, "already exists") ? ERR_USAGE
-						 : ERR_IO,
+		strstr(text, "does not exist")                  ? ERR_NOT_FOUND
+		: strstr(text, "already exists")                ? ERR_USAGE
+		: strstr(text, "migration process in progress") ? ERR_BUSY
+								: ERR_IO,
 		"%s", text);
+}
+
+static int send_file(virDomainPtr dom, const char *text, int fd, char **answer)
+{
+#if LIBVIR_VERSION_NUMBER >= 8002000
+	return virDomainQemuMonitorCommandWithFiles(dom, text, 1, &fd, NULL, NULL, answer, 0);
+#else
+	(void)dom, (void)text, (void)fd, (void)answer;
+	return -1;
+#endif
 }
 
 /* QEMU's answer, free(); NULL with an error. */
 static char *send(struct libvirt *l, virDomainPtr dom, const char *text, int fd, struct error *e)
 {
 	char *answer = NULL;
-	int failed = fd < 0 ? virDomainQemuMonitorCommand(dom, text, &answer, 0)
-			    : virDomainQemuMonitorCommandWithFiles(dom, text, 1, &fd, NULL, NULL, &answer, 0);
-	if (!failed)
-		return answer;
-	libvirt_fail(l, e);
-	return NULL;
+	if (fd >= 0 && LIBVIR_VERSION_NUMBER < 8002000)
+		err_fill(e, ERR_UNSUPPORTED, "the memory of a guest that runs needs libvirt 8.2 or newer");
+	else if (fd < 0 ? virDomainQemuMonitorCommand(dom, text, &answer, 0) : send_file(dom, text, fd, &answer))
+		libvirt_fail(l, e);
+	return answer;
 }
 
 int libvirt_monitor(struct libvirt *l, virDomainPtr dom, json_t *command, const char *name, int fd, json_t **out,
@@ -165,13 +175,26 @@ int libvirt_internal_create(struct driver *d, const char *uuid, const char *cons
 	return libvirt_monitor(l, dom, command, "blockdev-snapshot-internal-sync", -1, NULL, e);
 }
 
+/* QEMU would end in the middle of it. */
+static int refuse_closed(struct libvirt *l, virDomainPtr dom, struct error *e)
+{
+	AUTO_JSON json_t *now = NULL;
+	if (libvirt_monitor(l, dom, json_pack("{s:s}", "execute", "query-status"), "query-status", -1, &now, e))
+		return -1;
+	const char *status = json_string_value(json_object_get(now, "status"));
+	if (!status || (strcmp(status, "postmigrate") != 0 && strcmp(status, "finish-migrate") != 0 &&
+			       strcmp(status, "inmigrate") != 0))
+		return 0;
+	return err_set(e, ERR_BUSY, "QEMU has closed the disks until the guest runs (%s)", status);
+}
+
 int libvirt_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
 	struct error *e)
 {
 	struct libvirt *l = libvirt_of(d);
 	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
 	__attribute__((cleanup(drop_nodes))) struct nodes nodes = {0};
-	if (!dom || read_nodes(l, dom, &nodes, e))
+	if (!dom || refuse_closed(l, dom, e) || read_nodes(l, dom, &nodes, e))
 		return -1;
 	json_t *arguments = snapshot_arguments(&nodes, target, name, e);
 	if (!arguments)

@@ -17,15 +17,10 @@ static const struct driver_new_file *file_for(const struct driver_new_file *file
 
 /* libvirt would make an overlay for a disk that is not spoken of, so all are. */
 static char *overlay_xml(const struct driver_domain *dom, const struct driver_new_file *files, unsigned count,
-	const char *memory_file, struct error *e)
+	struct error *e)
 {
 	struct libvirt_xml x = {0};
 	xmlNode *root = libvirt_xml_add(&x, NULL, "domainsnapshot", NULL);
-	if (memory_file) {
-		xmlNode *memory = libvirt_xml_add(&x, root, "memory", NULL);
-		libvirt_xml_set(&x, memory, "snapshot", "external");
-		libvirt_xml_set(&x, memory, "file", memory_file);
-	}
 	xmlNode *disks = libvirt_xml_add(&x, root, "disks", NULL);
 	for (unsigned i = 0; i < dom->disk_count; i++) {
 		const struct driver_new_file *file = file_for(files, count, dom->disks[i].target);
@@ -39,7 +34,7 @@ static char *overlay_xml(const struct driver_domain *dom, const struct driver_ne
 }
 
 int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
-	const char *memory, struct error *e)
+	struct error *e)
 {
 	struct libvirt *l = libvirt_of(d);
 	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
@@ -50,11 +45,11 @@ int libvirt_overlay(struct driver *d, const char *uuid, const struct driver_new_
 	for (unsigned i = 0; i < count; i++)
 		if (!driver_find_disk(&definition, files[i].target))
 			return err_set(e, ERR_NOT_FOUND, "the domain has no disk '%s'", files[i].target);
-	AUTO_FREE char *text = overlay_xml(&definition, files, count, memory, e);
+	AUTO_FREE char *text = overlay_xml(&definition, files, count, e);
 	if (!text)
 		return -1;
 	const unsigned how = VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC | VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA |
-			     (memory ? VIR_DOMAIN_SNAPSHOT_CREATE_LIVE : VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY);
+			     VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY;
 	libvirt_tell(l, "virDomainSnapshotCreateXML");
 	virDomainSnapshotPtr snapshot = virDomainSnapshotCreateXML(dom, text, how);
 	if (!snapshot)

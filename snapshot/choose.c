@@ -66,14 +66,13 @@ static int refuse_memory(const struct take *t, struct error *e)
 		t->domain.host_device_count ? "has a device of the host" : "is paused");
 }
 
-/* With memory an overlay lets the guest run while that is written. */
 static enum vm_via best_via(const struct take *t, uint64_t ms)
 {
 	const struct vm_take *o = t->opts;
 
 	if (o->via != VM_VIA_ANY)
 		return o->via;
-	return all_qcow2(t) && (o->keep || (ms < SHORT_MS && !o->memory)) ? VM_VIA_INTERNAL : VM_VIA_OVERLAY;
+	return all_qcow2(t) && (o->keep || ms < SHORT_MS) ? VM_VIA_INTERNAL : VM_VIA_OVERLAY;
 }
 
 static int choose_via(struct take *t, struct error *e)
@@ -88,8 +87,6 @@ static int choose_via(struct take *t, struct error *e)
 	t->out->via = best_via(t, ms);
 	if (t->out->via == VM_VIA_INTERNAL ? refuse_internal(t, ms, e) : refuse_overlay(t, e))
 		return -1;
-	if (t->opts->memory)
-		return 0;
 	if (t->out->via == VM_VIA_INTERNAL)
 		vm_note(t->vm, "instant by internal snapshots, which hold the guest for about %llu ms",
 			(unsigned long long)ms);

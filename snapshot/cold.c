@@ -203,7 +203,7 @@ int take_cold_overlay(struct take *t, struct error *e)
 	if (vm->driver->ops->start(vm->driver, t->domain.uuid, true, e) || take_put_overlays(t, e))
 		return -1;
 	vm_step(vm, "snapshot", NULL);
-	if (take_make_overlays(t, NULL, e) || trace_undo_kind(vm, TRACE_PAUSED, e))
+	if (take_make_overlays(t, e) || trace_undo_kind(vm, TRACE_PAUSED, e))
 		return -1;
 	return take_cold_start(t, e);
 }

@@ -9,6 +9,8 @@ static int instant(struct take *t, int (*deed)(struct take *t, struct error *e),
 {
 	struct error thaw;
 
+	if (t->opts->memory)
+		return take_with_memory(t, deed, e);
 	if (take_freeze(t, e) || take_deadline(t, e))
 		return -1;
 	vm_step(t->vm, "snapshot", NULL);
@@ -76,7 +78,7 @@ int take_internal(struct take *t, struct error *e)
 		if (disk_identity(p->path, &trace.dev, &trace.ino, e) || trace_put(t->vm, &trace, &p->trace, e))
 			return -1;
 	}
-	if (t->opts->memory ? take_with_memory(t, internal_deed, e) : instant(t, internal_deed, e)) {
+	if (instant(t, internal_deed, e)) {
 		if (e->code == ERR_USAGE && forget_internal(t, &later))
 			vm_note(t->vm, "%s", later.msg);
 		return -1;
@@ -91,7 +93,7 @@ int take_internal(struct take *t, struct error *e)
 
 /* ---- overlay ---- */
 
-int take_make_overlays(struct take *t, const char *memory, struct error *e)
+int take_make_overlays(struct take *t, struct error *e)
 {
 	AUTO_FREE struct driver_new_file *files = mem_calloc(t->part_count, sizeof *files, "overlays", e);
 	int failed = !files;
@@ -102,7 +104,7 @@ int take_make_overlays(struct take *t, const char *memory, struct error *e)
 		failed = !files[i].path;
 	}
 	if (!failed)
-		failed = t->vm->driver->ops->overlay(t->vm->driver, t->domain.uuid, files, t->part_count, memory, e);
+		failed = t->vm->driver->ops->overlay(t->vm->driver, t->domain.uuid, files, t->part_count, e);
 	for (unsigned i = 0; files && i < t->part_count; i++)
 		free((char *)files[i].path);
 	return failed ? -1 : 0;
@@ -131,13 +133,7 @@ int take_put_overlays(struct take *t, struct error *e)
 	return 0;
 }
 
-/* The guest runs, so its NVRAM is of that instant when it was the same before and after. */
-static int overlay_deed(struct take *t, struct error *e)
-{
-	return take_nvram(t, e) || take_make_overlays(t, t->memory_part.path, e) || take_nvram(t, e) ? -1 : 0;
-}
-
 int take_overlay(struct take *t, struct error *e)
 {
-	return take_memory_part(t, e) || take_put_overlays(t, e) || instant(t, overlay_deed, e) ? -1 : 0;
+	return take_memory_part(t, e) || take_put_overlays(t, e) || instant(t, take_make_overlays, e) ? -1 : 0;
 }

@@ -307,9 +307,9 @@ void take_let_go(struct take *t);
 int take_live(struct take *t, struct error *e);
 int take_internal(struct take *t, struct error *e);
 int take_overlay(struct take *t, struct error *e);
-/* Its two steps: the overlays' traces, and their making, with the guest's memory to a file (NULL: none) (snapshot/instant.c). */
+/* Its two steps: the overlays' traces, and their making (snapshot/instant.c). */
 int take_put_overlays(struct take *t, struct error *e);
-int take_make_overlays(struct take *t, const char *memory, struct error *e);
+int take_make_overlays(struct take *t, struct error *e);
 /* The internal snapshot of a part is there, in `path`: which one it is goes into the journal. */
 int take_know_internal(struct take *t, const struct part *p, const char *path, struct error *e);
 /* Where the images go, before the first step; then images out of the parts (snapshot/extract.c). */

@@ -26,8 +26,7 @@ int memory_put_away(struct vm *vm, const struct vm_point *p, struct error *e);
 int take_memory_begin(struct take *t, struct error *e);
 /* At the instant, of a guest that is saved. */
 int take_memory_saved(struct take *t, struct error *e);
-/* The file that the hypervisor is to write the memory to; then its NVRAM at the instant. The second time: ERR_CHANGED when it is
- * another one than the first time. */
+/* The file that the memory of a guest that runs is to go to; its NVRAM, while it stands still. */
 int take_memory_part(struct take *t, struct error *e);
 int take_nvram(struct take *t, struct error *e);
 /* When the guest goes on, the files are there, under their names. */

@@ -8,6 +8,7 @@
 #include "snapshot/memory_stream.h"
 
 enum { POLL_MS = 4, HELD_POLL_MS = 1, FEW_ROUNDS = 5, MORE_ROUNDS = 3 };
+enum { MEMORYS_SHARE_MS = 750 }; /* of a second that the guest may be held: the disks need some, too */
 
 struct live {
 	struct take *t;
@@ -29,7 +30,8 @@ static int see_rounds(struct live *l, const struct driver_memory *m, struct erro
 			"the guest changes its memory so fast that it would be held for more than the %u s that it may",
 			l->t->opts->max_pause);
 	vm_note(vm, "the guest changes its memory as fast as it is written: it is held for longer, for the last of it");
-	return vm->driver->ops->memory_patience(vm->driver, l->t->domain.uuid, l->t->opts->max_pause * 1000, e);
+	return vm->driver->ops->memory_patience(vm->driver, l->t->domain.uuid, l->t->opts->max_pause * MEMORYS_SHARE_MS,
+		e);
 }
 
 /* Until it is at `wanted`. */
@@ -39,11 +41,16 @@ static int wait_for(struct live *l, enum driver_memory_state wanted, struct erro
 	struct driver_memory m;
 
 	for (;;) {
-		if (memory_stream_error(l->stream, e) ||
-			vm->driver->ops->memory_look(vm->driver, l->t->domain.uuid, &m, e))
+		if (memory_stream_error(l->stream, e))
 			return -1;
+		if (vm->driver->ops->memory_look(vm->driver, l->t->domain.uuid, &m, e)) {
+			(void)memory_stream_error(l->stream, e); /* what the hypervisor has noticed by now */
+			return -1;
+		}
 		if (m.state == wanted)
 			return 0;
+		if (m.state == DRIVER_MEMORY_WRITTEN)
+			return err_set(e, ERR_CHANGED, "somebody else has let the guest's memory go on its way");
 		progress_report(vm->opts.voice.progress, m.done, m.done + m.left);
 		if (take_space_left(l->t, e) || take_deadline(l->t, e))
 			return -1;
@@ -71,12 +78,32 @@ static int begin(struct live *l, struct error *e)
 	return -1;
 }
 
+/* While the memory was on its way others could do what they liked. */
+static int same_disks(const struct take *t, struct error *e)
+{
+	struct vm *vm = t->vm;
+
+	if (vm_look(vm, e))
+		return -1;
+	if (vm->domain.state != DRIVER_PAUSED || vm->domain.job)
+		return err_set(e, ERR_CHANGED, "domain '%s' was changed meanwhile", vm->domain.name);
+	for (unsigned i = 0; i < t->part_count; i++) {
+		const struct driver_disk *d = vm_disk(vm, t->parts[i].disk->target);
+
+		if (!d || d->busy || !d->image_count || !d->images[0].path ||
+			!disk_same_file(d->images[0].path, t->parts[i].path))
+			return err_set(e, ERR_CHANGED, "disk %s was changed meanwhile", t->parts[i].disk->target);
+	}
+	return 0;
+}
+
 static int at_the_instant(struct live *l, int (*deed)(struct take *t, struct error *e), struct error *e)
 {
 	struct vm *vm = l->t->vm;
 
 	vm_step(vm, "snapshot", NULL);
-	if (deed(l->t, e) || take_nvram(l->t, e) || vm->driver->ops->memory_finish(vm->driver, l->t->domain.uuid, e) ||
+	if (same_disks(l->t, e) || deed(l->t, e) || take_nvram(l->t, e) ||
+		vm->driver->ops->memory_finish(vm->driver, l->t->domain.uuid, e) ||
 		wait_for(l, DRIVER_MEMORY_WRITTEN, e))
 		return -1;
 	return trace_undo_kind(vm, TRACE_MEMORY, e);

@@ -59,13 +59,21 @@ static int refuse_needed(const struct vm *vm, const struct trace *t, struct erro
 	return 0;
 }
 
+/* With the memory written the disks are closed until the guest goes on. */
+static int refuse_closed(const struct vm *vm, struct error *e)
+{
+	if (!vm_active(vm) || !trace_is_there(vm, TRACE_MEMORY))
+		return 0;
+	return err_set(e, ERR_BUSY, "domain '%s' waits until its memory is written", vm->domain.name);
+}
+
 int undo_internal(struct vm *vm, const struct trace *t, struct error *e)
 {
 	AUTO_FREE char *id = NULL;
 	int64_t date;
 	int there;
 
-	if (refuse_needed(vm, t, e) || refuse_other_file(t->path, t, e))
+	if (refuse_needed(vm, t, e) || refuse_closed(vm, e) || refuse_other_file(t->path, t, e))
 		return -1;
 	there = disk_snapshot_find(t->path, t->name, &id, &date, e);
 	if (there <= 0)

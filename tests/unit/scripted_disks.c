@@ -119,7 +119,7 @@ static void pop(struct world_chain *c)
 }
 
 int scripted_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
-	const char *memory, struct error *e)
+	struct error *e)
 {
 	(void)uuid;
 	BEGIN("overlay");
@@ -129,8 +129,6 @@ int scripted_overlay(struct driver *d, const char *uuid, const struct driver_new
 		if (world_overlay(files[i].path, &scripted_disk(S, files[i].target)->in_use.images[0], e))
 			return -1;
 	world_instant(S->w);
-	if (memory && !S->w->no_memory)
-		world_write_memory(S->w, memory);
 	for (unsigned i = 0; i < count; i++) {
 		struct world_disk *disk = scripted_disk(S, files[i].target);
 		struct world_image image = {.format = files[i].format};

@@ -31,7 +31,7 @@ int scripted_internal_create(struct driver *d, const char *uuid, const char *con
 int scripted_internal_delete(struct driver *d, const char *uuid, const char *target, const char *name, const char *id,
 	struct error *e);
 int scripted_overlay(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
-	const char *memory, struct error *e);
+	struct error *e);
 int scripted_copy(struct driver *d, const char *uuid, const struct driver_new_file *to, unsigned flags,
 	struct error *e);
 int scripted_commit(struct driver *d, const char *uuid, const char *target, const char *base, struct error *e);

@@ -74,7 +74,7 @@ int scripted_memory_begin(struct driver *d, const char *uuid, int fd, struct dri
 static void hold(struct world *w)
 {
 	w->memory = MEMORY_HELD;
-	w->memory_holds = w->state == DRIVER_RUNNING;
+	w->memory_holds = true;
 	w->state = DRIVER_PAUSED;
 	w->paused_by_user = true; /* the hypervisor knows no better */
 }
@@ -94,6 +94,8 @@ int scripted_memory_look(struct driver *d, const char *uuid, struct driver_memor
 		w->memory_polls--;
 	else if (w->memory == MEMORY_RUNS && w->memory_patience < w->memory_ms)
 		w->memory_rounds++;
+	else if (w->memory == MEMORY_RUNS && w->state != DRIVER_RUNNING)
+		return refused(S, ERR_CHANGED, "somebody has paused it", e);
 	else if (w->memory == MEMORY_RUNS)
 		hold(w);
 	*out = (struct driver_memory){.state = states[w->memory], .done = 1, .left = 1, .rounds = w->memory_rounds};

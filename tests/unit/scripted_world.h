@@ -72,7 +72,6 @@ struct world {
 	bool late_definition; /* what an overlay or a pivot changes is in the definition only with the next step */
 	bool no_freeze;       /* the agent says no */
 	bool ended_well;      /* if it is off */
-	bool no_memory;       /* it is written elsewhere than to the file that was told */
 	bool memory_fills;    /* there is no room for all of it */
 	unsigned memory_ms;   /* it changes so fast that the guest must be held so long for the last of it */
 	bool bad_memory;      /* it cannot go on from a file */

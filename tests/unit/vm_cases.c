@@ -41,6 +41,7 @@ const struct vm_case vm_cases[] = {
 	{"cold, overlay, memory", BEFORE_RUNNING, true, VM_COLD, VM_VIA_OVERLAY, false, false, false, false, true},
 	{"saved, memory", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, true},
 	{"internal, memory, kept", BEFORE_RUNNING, false, VM_AUTO, VM_VIA_ANY, true, true, false, false, true},
+	{"internal, memory", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_ANY, false, false, false, false, true},
 	{"memory, paused", BEFORE_PAUSED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, true},
 	{"overlay, memory", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, true, false, false, true},
 };

@@ -29,6 +29,7 @@ class Trial:
         for folder in (self.out, self.images):
             os.makedirs(folder)
         self.state, self.bundle = os.path.join(self.out, "state"), os.path.join(self.out, "bundle")
+        self.tar = self.bundle + ".tar"
         self.at = 0
         self.guest = Guest(rig, "m").make()
         self._add_flash()
@@ -98,7 +99,8 @@ def export(trial):
     guest = trial.guest
     with report.test("a snapshot with memory and NVRAM becomes a bundle"):
         trial.qsnap("snapshot", guest.name, "kept", "--memory", "--keep", "--mode", "instant")
-        trial.qsnap("export", guest.name, "kept", "--to", trial.bundle)
+        for bundle in trial.bundle, trial.tar:
+            trial.qsnap("export", guest.name, "kept", "--to", bundle)
         assert sorted(os.listdir(trial.bundle)) == ["manifest.json", "p0-vda.qcow2", "p0-vdb.qcow2", "p0.memory", "p0.nvram", "p0.xml"], os.listdir(trial.bundle)
         trial.at = records.check_disks([os.path.join(trial.bundle, f"p0-{disk.target}.qcow2") for disk in guest.disks])[0][0]
         guest.wait_records(30)
@@ -139,13 +141,13 @@ def beside(trial):
 
 def gone_and_back(trial):
     guest, state = trial.guest, trial.state
-    with report.test("the domain and all its files are gone; out of the bundle it goes on from the very record"):
+    with report.test("the domain and all its files are gone; out of the bundle, a tar file, it goes on from the very record"):
         guest.stop()
         guest.virsh("undefine", guest.name, "--keep-nvram", "--snapshots-metadata")
         for path in trial.nvram, *guest.paths(), *(os.path.join(state, file) for file in os.listdir(state)):
             os.unlink(path)
         start = os.path.getsize(guest.beats)
-        trial.qsnap("import", trial.bundle, "--to", trial.images, TRUST)
+        trial.qsnap("import", trial.tar, "--to", trial.images, TRUST)
         back, _, nvram = trial.imported(guest.name)
         trial.qsnap("revert", guest.name, "kept")
         trial.goes_on(guest, start)

@@ -124,7 +124,7 @@ static int jobs_step(struct driver *d, const char *step, const char *uuid, struc
 	if (!strcmp(step, "overlay")) {
 		for (; n < (unsigned)a->count && n < MAX_DISKS; n++)
 			files[n] = new_file(a->arg[n]);
-		return d->ops->overlay(d, uuid, files, n, NULL, e);
+		return d->ops->overlay(d, uuid, files, n, e);
 	}
 	if (a->count > 0 && !strcmp(step, "set_source")) {
 		files[0] = new_file(a->arg[0]);

@@ -5,7 +5,7 @@ nothing had been since; in each mode, from each point of a tree; or boots from t
 
 CASES=TEXT,... runs those kills with one of these in their names; in LONG runs at every step.
 """
-# time limit: 400
+# time limit: 500
 import json
 import os
 import shutil
@@ -198,10 +198,10 @@ def odd_states(trial, report):
 
 def beside_images(trial, report):
     guest, folder = trial.guest, os.path.join(trial.world.folder, "out")
-    for how in ("--mode", "instant"), ("--mode", "cold"):
+    for how in ("--mode", "instant"), ("--mode", "instant", "--via", "overlay"), ("--mode", "cold"):
         if not LONG and how[1] == "cold":
             continue
-        with report.test(f"to a folder, {how[1]}: what libvirt restores from it fits the images"):
+        with report.test(f"to a folder, {how[-1]}: what libvirt restores from it fits the images"):
             World.clear(folder)
             os.rmdir(folder)
             trial.qsnap("snapshot", guest.name, "--memory", "--to", folder, *how)
