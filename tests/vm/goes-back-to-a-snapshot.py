@@ -14,7 +14,7 @@ import signal
 import records
 from guest import Guest
 from report import LONG, Report, rig_for_test
-from rig import run
+from rig import run, wait_until
 from steps import World, build_killer, name_steps
 
 MORE = 40  # records between a snapshot and the way back to it
@@ -108,6 +108,7 @@ class Trial:
             self.qsnap("revert", guest.name, "one", "--start")
             guest.wait_records(2)
         with report.test("what cannot be is refused before the guest is touched"):
+            wait_until("the guest is past what was kept", lambda: guest.last() > self.latest)
             start = self.beats()
             assert "vda: it has no snapshot 'none'" in self.qsnap("revert", guest.name, "none", want=1)
             self.qsnap("snapshot", guest.name, "half", "--disks", "vda")
