@@ -76,11 +76,12 @@ int undo_paused(struct vm *vm, const struct trace *t, struct error *e)
 	return vm->driver->ops->resume(vm->driver, vm->domain.uuid, e);
 }
 
-/* A guest that is off is written by nobody; one with a job is migrated or saved by somebody else, which is waited for. */
+/* A guest that is off is written by nobody; one with a job is migrated or saved by somebody else, which is waited for. All others may be
+ * held for it, or have suspended themselves: there is no time to lose. */
 int undo_memory(struct vm *vm, const struct trace *t, struct error *e)
 {
 	(void)t;
-	if (guest_settle(vm, e))
+	if (vm->domain.job && guest_settle(vm, e))
 		return -1;
 	if (!vm_active(vm))
 		return 0;
