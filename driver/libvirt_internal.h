@@ -161,6 +161,8 @@ int libvirt_internal_delete(struct driver *d, const char *uuid, const char *targ
  * QEMU returned. `fd`: a file that QEMU gets with it; -1: none (libvirt_monitor.c). */
 int libvirt_monitor(struct libvirt *l, virDomainPtr dom, json_t *command, const char *name, int fd, json_t **out,
 	struct error *e);
+/* What QEMU calls the state of its guest; free(); NULL with an error. */
+char *libvirt_status(struct libvirt *l, virDomainPtr dom, struct error *e);
 int libvirt_memory_begin(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e);
 int libvirt_memory_look(struct driver *d, const char *uuid, struct driver_memory *out, struct error *e);
 int libvirt_memory_patience(struct driver *d, const char *uuid, unsigned ms, struct error *e);

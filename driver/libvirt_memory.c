@@ -214,11 +214,8 @@ static int stop(struct libvirt *l, virDomainPtr dom, struct error *e)
 /* 1 it is, 0 it stands still after a migration, -1. One that stands still for another reason is none of ours. */
 static int goes_on(struct libvirt *l, virDomainPtr dom, struct error *e)
 {
-	AUTO_JSON json_t *now = NULL;
-	if (ask(l, dom, "query-status", &now, e))
-		return -1;
-	const char *status = json_string_value(json_object_get(now, "status"));
-	return !status || strcmp(status, "postmigrate") != 0;
+	AUTO_FREE char *status = libvirt_status(l, dom, e);
+	return status ? strcmp(status, "postmigrate") != 0 : -1;
 }
 
 /* libvirt notes some moments later what QEMU did by itself. Who was suspended by the user before it was to be held stays so; when it is

@@ -68,6 +68,15 @@ int libvirt_monitor(struct libvirt *l, virDomainPtr dom, json_t *command, const 
 	return 0;
 }
 
+char *libvirt_status(struct libvirt *l, virDomainPtr dom, struct error *e)
+{
+	AUTO_JSON json_t *now = NULL;
+	if (libvirt_monitor(l, dom, json_pack("{s:s}", "execute", "query-status"), "query-status", -1, &now, e))
+		return NULL;
+	const char *status = json_string_value(json_object_get(now, "status"));
+	return mem_strdup(status ? status : "", e);
+}
+
 static json_t *query_block(struct libvirt *l, virDomainPtr dom, struct error *e)
 {
 	json_t *devices = NULL;
@@ -178,12 +187,11 @@ int libvirt_internal_create(struct driver *d, const char *uuid, const char *cons
 /* QEMU would end in the middle of it. */
 static int refuse_closed(struct libvirt *l, virDomainPtr dom, struct error *e)
 {
-	AUTO_JSON json_t *now = NULL;
-	if (libvirt_monitor(l, dom, json_pack("{s:s}", "execute", "query-status"), "query-status", -1, &now, e))
+	AUTO_FREE char *status = libvirt_status(l, dom, e);
+	if (!status)
 		return -1;
-	const char *status = json_string_value(json_object_get(now, "status"));
-	if (!status || (strcmp(status, "postmigrate") != 0 && strcmp(status, "finish-migrate") != 0 &&
-			       strcmp(status, "inmigrate") != 0))
+	if (strcmp(status, "postmigrate") != 0 && strcmp(status, "finish-migrate") != 0 &&
+		strcmp(status, "inmigrate") != 0)
 		return 0;
 	return err_set(e, ERR_BUSY, "QEMU has closed the disks until the guest runs (%s)", status);
 }

@@ -17,7 +17,6 @@ static int instant(struct take *t, int (*deed)(struct take *t, struct error *e),
 	take_pause_begins(t);
 	int failed = deed(t, e);
 
-	failed |= trace_undo_kind(t->vm, TRACE_PAUSED, failed ? &thaw : e);
 	failed |= trace_undo_kind(t->vm, TRACE_FROZEN, failed ? &thaw : e);
 	take_pause_ends(t);
 	return failed ? -1 : 0;

@@ -5,10 +5,10 @@
  * into a file of FOLDER (an ext4 file system on the same disk), and when the last disk has it, writes "N" to the port BEAT.
  * tests/vm/records.py reads what this writes; the layout of a record stands here and there.
  *
- * writer MIB: writes nothing but so much of its own memory, over and over again.
- *
  * At start it looks for the newest record in each place and goes on behind it; places that differ by more than one record
  * were never of one instant: it says "torn" and writes nothing.
+ *
+ * writer MIB: writes nothing but so much of its own memory, over and over again.
  */
 #include <dirent.h>
 #include <errno.h>
