@@ -32,7 +32,10 @@ int made_open(struct made *m, struct vm *vm, const char *path, const struct io *
 {
 	struct target_opts opts;
 
-	if (made_begin(m, vm, path, &opts, e) || target_open(out, path, &opts, e))
+	if (made_begin(m, vm, path, &opts, e))
+		return -1;
+	opts.sync_at_end = !owner;
+	if (target_open(out, path, &opts, e))
 		return -1;
 	if (!owner || !io_file_own_as(target_io(*out), owner, e))
 		return 0;

@@ -13,7 +13,8 @@ struct made {
 };
 /* The trace, and options for target_open or convert_run, which make the file; `m` stays where it is until then. */
 int made_begin(struct made *m, struct vm *vm, const char *path, struct target_opts *opts, struct error *e);
-/* The same, and the file, which has the owner and mode of `owner`, if not NULL. It gets its name by target_commit. */
+/* The same, and the file. It gets its name by target_commit. With an `owner`, whose owner and mode it has, it is beside a disk for as long
+ * as the command runs: it is not made durable. */
 int made_open(struct made *m, struct vm *vm, const char *path, const struct io *owner, struct target **out,
 	struct error *e);
 
