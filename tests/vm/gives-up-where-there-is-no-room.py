@@ -11,7 +11,7 @@ import signal
 
 from guest import Guest
 from report import Report, rig_for_test
-from rig import wait_until
+from rig import run, wait_until
 from steps import STATUS_RECOVER, World, build_killer, name_steps
 
 INSTANT = ["--mode", "instant", "--via"]
@@ -38,6 +38,24 @@ def fill_up(place):
                 if why.errno != errno.ENOSPC:
                     raise
     return path
+
+
+def make_room(place, filler):
+    """All of it is free, at once: ext4 gives back what it has freed when that is on disk."""
+    os.unlink(filler)
+    run("sync", "-f", place)
+
+
+def goes_on(guest):
+    """There is room again: a guest that stopped for want of it, or is just about to, is told to go on, until it does."""
+    told = guest.last()
+
+    def writes():
+        if guest.state() == "paused":
+            guest.virsh("resume", guest.name, want=None)
+        return guest.last() > told
+
+    wait_until("the guest goes on", writes)
 
 
 def learn(world):
@@ -102,13 +120,14 @@ def source(world, place, steps):
                 filler = fill_up(place)
                 command.go_on()
                 status = command.wait()
-                os.unlink(filler)
+                make_room(place, filler)
                 if guest.state() == "paused":
                     guest.virsh("resume", "g")
                 assert status in (0, 1, STATUS_RECOVER), f"status {status}:\n{command.said()}"
                 if status == STATUS_RECOVER:  # a guest that stands still thaws nothing
                     again = world.command("recover", "g", name="again")
                     assert again.wait() == 0, again.said()
+                goes_on(guest)
                 world.settled("running")
                 assert status == STATUS_RECOVER or bool(os.listdir(to)) == (status == 0), command.said()
                 world.images(to)
@@ -116,7 +135,7 @@ def source(world, place, steps):
             command = stopped_at(variant, steps[variant].index("keep"))
             filler = fill_up(place)
             guest.wait_state("paused")
-            os.unlink(filler)
+            make_room(place, filler)
             command.go_on()
             assert command.wait() == 0 and "without room" in command.said(), command.said()
             world.settled("running")
