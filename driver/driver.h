@@ -185,7 +185,9 @@ struct driver_ops {
 	int (*overlay)(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
 		struct error *e);
 
-	/* The memory of a guest that runs, for a caller who has something to do at its instant: into `fd`, a pipe that stays the caller's, from
+	/* *out: the guest must stand still while its memory is written: this hypervisor would miss what it changes meanwhile. */
+	int (*memory_still)(struct driver *d, const char *uuid, bool *out, struct error *e);
+	/* The memory of a guest that is on, for a caller who has something to do at its instant: into `fd`, a pipe that stays the caller's, from
 	 * which it is to be read until its end; the bytes of *head (zeros before; the caller's afterwards) come before it in a file that
 	 * `restore` takes. When nobody reads any more before it is written, the guest goes on without. ERR_BUSY: its memory goes elsewhere. */
 	int (*memory_begin)(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e);

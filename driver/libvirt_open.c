@@ -212,6 +212,7 @@ static const struct driver_ops ops = {
 	.set_time = libvirt_set_time,
 	.internal_create = libvirt_internal_create,
 	.internal_delete = libvirt_internal_delete,
+	.memory_still = libvirt_memory_still,
 	.memory_begin = libvirt_memory_begin,
 	.memory_look = libvirt_memory_look,
 	.memory_patience = libvirt_memory_patience,

@@ -259,6 +259,7 @@ struct take {
 	/* The guest's memory and NVRAM, and what goes beside the images as well when it is kept. */
 	struct take_file memory, nvram, memory_beside, nvram_beside;
 	struct take_file memory_part; /* what the hypervisor writes the memory to */
+	bool memory_still;            /* the guest is paused for all of that */
 	struct io *saved;             /* what a managed save has written, which outlives its name; NULL: not needed */
 	uint8_t *nvram_bytes;         /* of the instant */
 	size_t nvram_len;

@@ -69,6 +69,8 @@ static int name_files(struct take *t, struct error *e)
 static void tell_stall(const struct take *t)
 {
 	const unsigned long long mib = t->domain.memory_bytes >> 20;
+	static const char some[] = "written while it runs; it is held for the last of it";
+	static const char all[] = "written while it stands still: its hypervisor would miss what it changes meanwhile";
 
 	if (!vm_active(t->vm))
 		return;
@@ -76,16 +78,16 @@ static void tell_stall(const struct take *t)
 		vm_note(t->vm, "the guest stands still while its memory, at most %llu MiB, is saved and read again",
 			mib);
 	else
-		vm_note(t->vm,
-			"the guest's memory, at most %llu MiB, is written while it runs; it is held for the last of it",
-			mib);
+		vm_note(t->vm, "the guest's memory, at most %llu MiB, is %s", mib, t->memory_still ? all : some);
 }
 
 int take_memory_begin(struct take *t, struct error *e)
 {
 	if (!t->opts->memory)
 		return 0;
-	if (refuse(t, e) || name_files(t, e))
+	if (refuse(t, e) || name_files(t, e) ||
+		(t->out->mode != VM_COLD &&
+			t->vm->driver->ops->memory_still(t->vm->driver, t->domain.uuid, &t->memory_still, e)))
 		return -1;
 	tell_stall(t);
 	return 0;

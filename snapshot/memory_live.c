@@ -2,7 +2,7 @@
  *
  * Memory and internal snapshots of one instant: the hypervisor writes the memory while the guest runs, and what the guest changes
  * meanwhile again, until little is left. Then it stops the guest; the disks have their snapshots; it writes the rest, and the guest
- * goes on.
+ * goes on. A hypervisor that would miss some of those changes is given a guest that is paused before all that.
  */
 #include "snapshot/memory.h"
 #include "snapshot/memory_stream.h"
@@ -109,14 +109,27 @@ static int at_the_instant(struct live *l, int (*deed)(struct take *t, struct err
 	return trace_undo_kind(vm, TRACE_MEMORY, e);
 }
 
+static int pause_first(struct take *t, struct error *e)
+{
+	struct vm *vm = t->vm;
+
+	take_pause_begins(t);
+	if (trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, NULL, e))
+		return -1;
+	vm_step(vm, "suspend", NULL);
+	return vm->driver->ops->suspend(vm->driver, t->domain.uuid, e);
+}
+
 static int run(struct live *l, int (*deed)(struct take *t, struct error *e), struct error *e)
 {
 	struct take *t = l->t;
 
-	if (begin(l, e) || wait_for(l, DRIVER_MEMORY_HELD, e))
+	if ((t->memory_still && pause_first(t, e)) || begin(l, e) || wait_for(l, DRIVER_MEMORY_HELD, e))
 		return -1;
-	take_pause_begins(t);
-	if (at_the_instant(l, deed, e) || trace_undo_kind(t->vm, TRACE_FROZEN, e))
+	if (!t->memory_still)
+		take_pause_begins(t);
+	if (at_the_instant(l, deed, e) || trace_undo_kind(t->vm, TRACE_PAUSED, e) ||
+		trace_undo_kind(t->vm, TRACE_FROZEN, e))
 		return -1;
 	take_pause_ends(t);
 	return memory_stream_wait(l->stream, t->vm, e);

@@ -308,6 +308,7 @@ static const struct driver_ops ops = {
 	.set_time = do_set_time,
 	.internal_create = scripted_internal_create,
 	.internal_delete = scripted_internal_delete,
+	.memory_still = scripted_memory_still,
 	.memory_begin = scripted_memory_begin,
 	.memory_look = scripted_memory_look,
 	.memory_patience = scripted_memory_patience,

@@ -42,6 +42,7 @@ int scripted_records(struct driver *d, const char *uuid, struct driver_record **
 int scripted_define_record(struct driver *d, const char *uuid, const char *name, int64_t created,
 	const char *const *targets, unsigned count, struct error *e);
 /* tests/unit/scripted_memory.c */
+int scripted_memory_still(struct driver *d, const char *uuid, bool *out, struct error *e);
 int scripted_memory_begin(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e);
 int scripted_memory_look(struct driver *d, const char *uuid, struct driver_memory *out, struct error *e);
 int scripted_memory_patience(struct driver *d, const char *uuid, unsigned ms, struct error *e);

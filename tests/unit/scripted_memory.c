@@ -46,6 +46,14 @@ static void over(struct scripted *s)
 	scripted_memory_close(s);
 }
 
+int scripted_memory_still(struct driver *d, const char *uuid, bool *out, struct error *e)
+{
+	(void)uuid;
+	BEGIN("memory_still");
+	*out = S->w->memory_still;
+	return scripted_end(S, e);
+}
+
 int scripted_memory_begin(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e)
 {
 	struct world *w = S->w;
@@ -57,6 +65,7 @@ int scripted_memory_begin(struct driver *d, const char *uuid, int fd, struct dri
 		return refused(S, ERR_IO, "the machine is off", e);
 	if (w->memory != MEMORY_STAYS)
 		return refused(S, ERR_BUSY, "it goes elsewhere", e);
+	ck_assert_msg(!w->memory_still || w->state == DRIVER_PAUSED, "memory that is changed while it is written");
 	signal(SIGPIPE, SIG_IGN);
 	S->memory = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	ck_assert_int_ge(S->memory, 0);
@@ -74,7 +83,7 @@ int scripted_memory_begin(struct driver *d, const char *uuid, int fd, struct dri
 static void hold(struct world *w)
 {
 	w->memory = MEMORY_HELD;
-	w->memory_holds = true;
+	w->memory_holds = !w->memory_still;
 	w->state = DRIVER_PAUSED;
 	w->paused_by_user = true; /* the hypervisor knows no better */
 }
@@ -94,7 +103,7 @@ int scripted_memory_look(struct driver *d, const char *uuid, struct driver_memor
 		w->memory_polls--;
 	else if (w->memory == MEMORY_RUNS && w->memory_patience < w->memory_ms)
 		w->memory_rounds++;
-	else if (w->memory == MEMORY_RUNS && w->state != DRIVER_RUNNING)
+	else if (w->memory == MEMORY_RUNS && w->state != DRIVER_RUNNING && !w->memory_still)
 		return refused(S, ERR_CHANGED, "somebody has paused it", e);
 	else if (w->memory == MEMORY_RUNS)
 		hold(w);

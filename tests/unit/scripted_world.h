@@ -72,6 +72,7 @@ struct world {
 	bool late_definition; /* what an overlay or a pivot changes is in the definition only with the next step */
 	bool no_freeze;       /* the agent says no */
 	bool ended_well;      /* if it is off */
+	bool memory_still;    /* the guest must stand still while it is written */
 	bool memory_fills;    /* there is no room for all of it */
 	unsigned memory_ms;   /* it changes so fast that the guest must be held so long for the last of it */
 	bool bad_memory;      /* it cannot go on from a file */

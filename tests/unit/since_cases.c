@@ -7,11 +7,12 @@
 #include <check.h>
 
 const struct vm_case since_ways[SINCE_WAYS] = {
-	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false, false, false},
-	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false, false, false},
-	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, true, false, false},
-	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, false},
-	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, false},
+	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false, false, NO_MEMORY},
+	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false, false, NO_MEMORY},
+	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, true, false,
+		NO_MEMORY},
+	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, NO_MEMORY},
+	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, NO_MEMORY},
 };
 
 void since_options(const struct vm_case *c, const char *name, const char *since, const char *to, struct vm_take *t)

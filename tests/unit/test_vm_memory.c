@@ -95,7 +95,7 @@ static const struct {
 
 START_TEST(test_refused)
 {
-	const struct vm_case c = {.before = BEFORE_RUNNING, .memory = true, .keep = true};
+	const struct vm_case c = {.before = BEFORE_RUNNING, .memory = MEMORY, .keep = true};
 	struct world then;
 	struct vm_take t;
 	unsigned left;
@@ -114,7 +114,7 @@ END_TEST
 
 /* ---- on its way ---- */
 
-static const struct vm_case beside = {.name = "beside", .before = BEFORE_RUNNING, .memory = true, .keep = true};
+static const struct vm_case beside = {.name = "beside", .before = BEFORE_RUNNING, .memory = MEMORY, .keep = true};
 
 START_TEST(test_longer)
 {
@@ -323,7 +323,7 @@ END_TEST
 /* No second name can be had for what was saved: it is copied, and whoever changes the saved guest later does not change it. */
 START_TEST(test_saved_is_copied)
 {
-	const struct vm_case c = {.name = "saved", .before = BEFORE_SAVED, .memory = true, .keep = true};
+	const struct vm_case c = {.name = "saved", .before = BEFORE_SAVED, .memory = MEMORY, .keep = true};
 	char name[WORLD_PATH] = "";
 	struct vm_catalog catalog;
 	struct stat st;

@@ -228,7 +228,7 @@ static const struct {
 };
 
 static const struct vm_case plain = {
-	"plain", BEFORE_RUNNING, false, VM_AUTO, VM_VIA_ANY, false, false, false, false, false};
+	"plain", BEFORE_RUNNING, false, VM_AUTO, VM_VIA_ANY, false, false, false, false, NO_MEMORY};
 
 START_TEST(test_refused)
 {

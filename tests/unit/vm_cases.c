@@ -15,35 +15,40 @@
 #include <unistd.h>
 
 const struct vm_case vm_cases[] = {
-	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, true, false, false, false},
-	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, false, true, false, false},
-	{"cold, a raw disk", BEFORE_RUNNING, true, VM_COLD, VM_VIA_ANY, false, true, false, false, false},
-	{"cold, kept", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false, false, false},
-	{"cold, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_ANY, false, false, false, false, false},
-	{"cold, overlay", BEFORE_RUNNING, true, VM_COLD, VM_VIA_OVERLAY, false, true, false, false, false},
-	{"cold, overlay, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_OVERLAY, false, false, false, false, false},
-	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, false, false, false, false, false},
-	{"shut off, a raw disk", BEFORE_SHUT_OFF, true, VM_AUTO, VM_VIA_ANY, false, false, false, false, false},
-	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, false},
-	{"live", BEFORE_RUNNING, false, VM_LIVE, VM_VIA_ANY, false, true, false, false, false},
-	{"live, a raw disk", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false, false, false},
-	{"live, a device", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false, true, false},
-	{"live, paused", BEFORE_PAUSED, true, VM_LIVE, VM_VIA_ANY, false, false, false, false, false},
-	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, false, true, false, false, false},
-	{"internal, kept", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false, false, false},
-	{"internal, paused", BEFORE_PAUSED, false, VM_INSTANT, VM_VIA_INTERNAL, false, false, false, false, false},
-	{"overlay", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_OVERLAY, false, true, false, false, false},
-	{"overlay, a raw disk", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false, false, false},
-	{"overlay, a device", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false, true, false},
-	{"overlay, paused", BEFORE_PAUSED, true, VM_INSTANT, VM_VIA_OVERLAY, false, false, false, false, false},
-	{"cold, memory, kept", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, true, false, false, true},
-	{"cold, memory", BEFORE_RUNNING, true, VM_COLD, VM_VIA_ANY, false, false, true, false, true},
-	{"cold, overlay, memory", BEFORE_RUNNING, true, VM_COLD, VM_VIA_OVERLAY, false, false, false, false, true},
-	{"saved, memory", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, true},
-	{"internal, memory, kept", BEFORE_RUNNING, false, VM_AUTO, VM_VIA_ANY, true, true, false, false, true},
-	{"internal, memory", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_ANY, false, false, false, false, true},
-	{"memory, paused", BEFORE_PAUSED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, true},
-	{"overlay, memory", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, true, false, false, true},
+	{"cold", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, true, false, false, NO_MEMORY},
+	{"cold, extracted while stopped", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, false, false, true, false,
+		NO_MEMORY},
+	{"cold, a raw disk", BEFORE_RUNNING, true, VM_COLD, VM_VIA_ANY, false, true, false, false, NO_MEMORY},
+	{"cold, kept", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, false, false, false, NO_MEMORY},
+	{"cold, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_ANY, false, false, false, false, NO_MEMORY},
+	{"cold, overlay", BEFORE_RUNNING, true, VM_COLD, VM_VIA_OVERLAY, false, true, false, false, NO_MEMORY},
+	{"cold, overlay, paused", BEFORE_PAUSED, false, VM_COLD, VM_VIA_OVERLAY, false, false, false, false, NO_MEMORY},
+	{"shut off", BEFORE_SHUT_OFF, false, VM_AUTO, VM_VIA_ANY, false, false, false, false, NO_MEMORY},
+	{"shut off, a raw disk", BEFORE_SHUT_OFF, true, VM_AUTO, VM_VIA_ANY, false, false, false, false, NO_MEMORY},
+	{"saved", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, NO_MEMORY},
+	{"live", BEFORE_RUNNING, false, VM_LIVE, VM_VIA_ANY, false, true, false, false, NO_MEMORY},
+	{"live, a raw disk", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false, false, NO_MEMORY},
+	{"live, a device", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, false, false, true, NO_MEMORY},
+	{"live, paused", BEFORE_PAUSED, true, VM_LIVE, VM_VIA_ANY, false, false, false, false, NO_MEMORY},
+	{"internal", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, false, true, false, false, NO_MEMORY},
+	{"internal, kept", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_INTERNAL, true, false, false, false, NO_MEMORY},
+	{"internal, paused", BEFORE_PAUSED, false, VM_INSTANT, VM_VIA_INTERNAL, false, false, false, false, NO_MEMORY},
+	{"overlay", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_OVERLAY, false, true, false, false, NO_MEMORY},
+	{"overlay, a raw disk", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false, false, NO_MEMORY},
+	{"overlay, a device", BEFORE_RUNNING, true, VM_INSTANT, VM_VIA_ANY, false, false, false, true, NO_MEMORY},
+	{"overlay, paused", BEFORE_PAUSED, true, VM_INSTANT, VM_VIA_OVERLAY, false, false, false, false, NO_MEMORY},
+	{"cold, memory, kept", BEFORE_RUNNING, false, VM_COLD, VM_VIA_ANY, true, true, false, false, MEMORY},
+	{"cold, memory", BEFORE_RUNNING, true, VM_COLD, VM_VIA_ANY, false, false, true, false, MEMORY},
+	{"cold, overlay, memory", BEFORE_RUNNING, true, VM_COLD, VM_VIA_OVERLAY, false, false, false, false, MEMORY},
+	{"saved, memory", BEFORE_SAVED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, MEMORY},
+	{"internal, memory, kept", BEFORE_RUNNING, false, VM_AUTO, VM_VIA_ANY, true, true, false, false, MEMORY},
+	{"internal, memory", BEFORE_RUNNING, false, VM_INSTANT, VM_VIA_ANY, false, false, false, false, MEMORY},
+	{"memory, paused", BEFORE_PAUSED, false, VM_AUTO, VM_VIA_ANY, true, false, false, false, MEMORY},
+	{"overlay, memory", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, true, false, false, MEMORY},
+	{"internal, memory, paused, kept", BEFORE_RUNNING, false, VM_AUTO, VM_VIA_ANY, true, true, false, false,
+		MEMORY_PAUSED},
+	{"overlay, memory, paused", BEFORE_RUNNING, true, VM_LIVE, VM_VIA_ANY, false, true, false, false,
+		MEMORY_PAUSED},
 };
 const int vm_case_count = sizeof vm_cases / sizeof *vm_cases;
 
@@ -141,6 +146,7 @@ void vm_case_set(struct world *w, const struct vm_case *c)
 		world_write_memory(w, WORLD_SAVED);
 	if (c->memory) {
 		w->device = w->device_attached = false;
+		w->memory_still = c->memory == MEMORY_PAUSED;
 		world_write_nvram(w, 1);
 		w->nvram_instant = w->nvram;
 	}
@@ -155,7 +161,7 @@ void vm_case_options(const struct vm_case *c, struct vm_take *t)
 	t->via = c->via;
 	t->quiesce = c->quiesce ? VM_QUIESCE_REQUIRED : VM_QUIESCE_NO;
 	t->keep = c->keep;
-	t->memory = c->memory;
+	t->memory = c->memory != NO_MEMORY;
 	t->extract_stopped = c->stopped;
 	t->to = "out/";
 	t->threads = 0;

@@ -8,6 +8,9 @@
 #include "tests/unit/scripted_driver.h"
 
 enum vm_before { BEFORE_RUNNING, BEFORE_PAUSED, BEFORE_SHUT_OFF, BEFORE_SAVED };
+/* PAUSED: of a guest that must stand still while it is written. */
+enum vm_case_memory { NO_MEMORY, MEMORY, MEMORY_PAUSED };
+
 struct vm_case {
 	const char *name;
 	enum vm_before before;
@@ -15,8 +18,8 @@ struct vm_case {
 	enum vm_mode mode;
 	enum vm_via via;
 	bool keep, quiesce, stopped;
-	bool device; /* the second disk is one: what is made beside it lies in the state folder */
-	bool memory; /* with the guest's memory; then the machine has NVRAM, too */
+	bool device;                /* the second disk is one: what is made beside it lies in the state folder */
+	enum vm_case_memory memory; /* with the guest's memory; then the machine has NVRAM, too */
 };
 extern const struct vm_case vm_cases[];
 extern const int vm_case_count;

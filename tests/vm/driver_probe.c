@@ -215,6 +215,16 @@ static int copy_pipe(int from, const char *path, const struct driver_head *head,
 }
 
 /* Into a file that libvirt can go on from; "cut": nobody reads it. */
+static int memory_still(struct driver *d, const char *uuid, struct error *e)
+{
+	bool still;
+
+	if (d->ops->memory_still(d, uuid, &still, e))
+		return -1;
+	puts(still ? "still" : "runs");
+	return 0;
+}
+
 static int memory_begin(struct driver *d, const char *uuid, const char *path, struct error *e)
 {
 	struct driver_head head = {0};
@@ -255,6 +265,8 @@ static int guest_step(struct driver *d, const char *step, const char *uuid, stru
 		return print_saved_path(d, uuid, e);
 	if (!strcmp(step, "restore"))
 		return d->ops->restore(d, uuid, arg(a, 0), !strcmp(arg(a, 1), "paused"), e);
+	if (!strcmp(step, "memory_still"))
+		return memory_still(d, uuid, e);
 	if (!strcmp(step, "memory_begin"))
 		return memory_begin(d, uuid, arg(a, 0), e);
 	if (!strcmp(step, "memory_held"))

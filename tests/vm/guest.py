@@ -8,6 +8,7 @@ What can be chosen (all are words, so that `rig guest` can hand them over):
   noise=64            MiB of random bytes in each disk (its base), where the guest has nothing
   size=1T             of the disks that are plain, then with all their metadata preallocated; the guest uses the first 256 MiB
   cache=none  discard=unmap  iothread=1  vcpus=1  memory=128 (MiB)
+  emulator=PATH       instead of the installed one (newer_emulator() is one)
   agent=yes  writer=on|beat|off  rate=60  mount=yes  trim=SECONDS  dirty=MIB   (guest/init says what they mean)
 """
 import json
@@ -16,11 +17,11 @@ import shutil
 import signal
 import xml.sax.saxutils
 
-from rig import PARTS, RigError, end_process, read, run, wait_until
+from rig import PARTS, TOP, RigError, end_process, read, run, wait_until
 
 NOISE_AT = 144 << 20  # the file system has its journal before
 DEFAULTS = {"disks": "qcow2,qcow2", "images": "", "place": "", "noise": "", "size": "", "cache": "none", "discard": "", "iothread": "",
-            "vcpus": "1", "memory": "128", "agent": "yes", "writer": "on", "rate": "60", "mount": "yes", "trim": "", "dirty": ""}
+            "emulator": "/usr/bin/qemu-system-x86_64", "vcpus": "1", "memory": "128", "agent": "yes", "writer": "on", "rate": "60", "mount": "yes", "trim": "", "dirty": ""}
 
 DOMAIN = """<domain type='qemu'>
   <name>{name}</name>
@@ -37,7 +38,7 @@ DOMAIN = """<domain type='qemu'>
   <on_reboot>destroy</on_reboot>
   <on_crash>destroy</on_crash>
   <devices>
-    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <emulator>{emulator}</emulator>
     {disks}
     <controller type='usb' model='none'/>
     <serial type='file'><source path='{folder}/console' append='on'/><target port='0'/></serial>
@@ -53,6 +54,12 @@ DISK = """<disk type='{type}' device='disk'>
       <target dev='{target}' bus='virtio'/>
     </disk>"""
 CHANNEL = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+
+
+def newer_emulator():
+    """The path of the QEMU of Debian's backports; None where it cannot be had."""
+    said = run(os.path.join(TOP, "scripts/peer"), "--emulator").split()
+    return said[1] if said[0::2] == ["10.0"] else None
 
 
 class Disk:
@@ -123,7 +130,7 @@ class Guest:
                                      cache=o["cache"], path=xml.sax.saxutils.escape(disk.path, {"'": "&apos;"}), target=disk.target))
         return DOMAIN.format(name=self.name, parts=PARTS, folder=self.folder, beats=self.beats, disks="\n    ".join(disks),
                              iothreads="<iothreads>1</iothreads>" if o["iothread"] else "", channel=CHANNEL if o["agent"] == "yes" else "",
-                             **{key: o[key] for key in ("memory", "vcpus", "writer", "rate", "mount", "trim", "dirty", "agent")})
+                             **{key: o[key] for key in ("emulator", "memory", "vcpus", "writer", "rate", "mount", "trim", "dirty", "agent")})
 
     def define(self):
         path = os.path.join(self.folder, "domain.xml")

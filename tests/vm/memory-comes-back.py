@@ -13,7 +13,7 @@ import signal
 import time
 
 import records
-from guest import Guest
+from guest import Guest, newer_emulator
 from meter import Meter
 from report import LONG, Report, rig_for_test
 from rig import read, run, wait_until
@@ -122,7 +122,7 @@ def modes(trial, report):
         trial.back("one")
     with report.test("instant: the same"):
         said = trial.take("two", "--mode", "instant")
-        assert "memory, at most 128 MiB, is written while it runs" in said, said
+        assert "memory, at most 128 MiB, is written while it stands still" in said, said
         trial.back("two")
     with report.test("live, from a fork: the same; the tree knows"):
         trial.back("one")
@@ -353,14 +353,26 @@ def stalls(trial, report):
     meter.stop()
 
 
-def busy(rig, report):
+def beside_running(rig, report):
+    """QEMU 7.2 does not notice all that an emulated guest changes while its memory is written: there it stands still for all of it."""
+    emulator = newer_emulator()
+    if not emulator:
+        print("skip memory is written while the guest runs: scripts/peer --emulator has no QEMU for that")
+        return
+    guest = Guest(rig, "newer", disks="qcow2,qcow2", emulator=emulator).boot()
+    stalls(Trial(World(guest, inside=True)), report)
+    guest.stop()
+    busy(rig, report, emulator)
+
+
+def busy(rig, report, emulator):
     """More memory is changed all the time than can be written in the moment that a guest is held for at first."""
-    guest = Guest(rig, "busy", disks="qcow2,qcow2", memory=512, dirty=384).boot()
+    guest = Guest(rig, "busy", disks="qcow2,qcow2", memory=512, dirty=384, emulator=emulator).boot()
     wait_until("all its memory is in use", lambda: "writer: all of it" in read(os.path.join(guest.folder, "console")))
     trial = Trial(World(guest, inside=True))
     with report.test("a guest that changes its memory as fast as it is written is held for longer"):
         said = trial.take("busy", "--mode", "instant")
-        assert "it is held for longer" in said, said
+        assert "is written while it runs" in said and "it is held for longer" in said, said
         trial.back("busy")
     words = ("snapshot", guest.name, "ended", "--memory", "--keep", "--mode", "instant")
     for what, deed, status in ("killed", signal.SIGKILL, -signal.SIGKILL), ("Ctrl-C", signal.SIGINT, 130):
@@ -373,8 +385,8 @@ def busy(rig, report):
             guest.wait_records(3)
             trial.qsnap("recover", guest.name)
             assert guest.state() == "running" and len(trial.files()) == 1, trial.files()
-            told = json.loads(guest.virsh("qemu-monitor-command", guest.name, '{"execute": "query-migrate-parameters"}'))
-            assert told["return"]["downtime-limit"] == 300, told
+            told = guest.monitor("query-migrate-parameters")
+            assert told["downtime-limit"] == 300, told
             trial.world.settled("running", ["busy"])
     trial.forget_all()
     guest.stop()
@@ -390,9 +402,8 @@ def main():
         beside_images(trial, report)
         nvram(trial, report)
         kills(trial, report)
-        stalls(trial, report)
         trial.guest.stop()
-        busy(rig, report)
+        beside_running(rig, report)
     report.finish()
 
 
