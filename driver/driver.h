@@ -185,13 +185,16 @@ struct driver_ops {
 	int (*overlay)(struct driver *d, const char *uuid, const struct driver_new_file *files, unsigned count,
 		struct error *e);
 
-	/* *out: the guest must stand still while its memory is written: this hypervisor would miss what it changes meanwhile. */
+	/* Before memory_begin. *out: the guest must stand still while its memory is written: this hypervisor would miss what it changes
+	 * meanwhile. ERR_UNSUPPORTED: it cannot be written at all beside a guest that is on. */
 	int (*memory_still)(struct driver *d, const char *uuid, bool *out, struct error *e);
 	/* The memory of a guest that is on, for a caller who has something to do at its instant: into `fd`, a pipe that stays the caller's, from
 	 * which it is to be read until its end; the bytes of *head (zeros before; the caller's afterwards) come before it in a file that
-	 * `restore` takes. When nobody reads any more before it is written, the guest goes on without. ERR_BUSY: its memory goes elsewhere. */
-	int (*memory_begin)(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e);
-	/* ERR_IO: it ended without being written. */
+	 * `restore` takes. When nobody reads any more before it is written, the guest goes on without. `still`: the caller has suspended it,
+	 * and goes on with it. ERR_BUSY: its memory goes elsewhere. */
+	int (*memory_begin)(struct driver *d, const char *uuid, int fd, bool still, struct driver_head *head,
+		struct error *e);
+	/* ERR_IO: it ended without being written. ERR_CHANGED: somebody has suspended the guest, or let one go on that is to stand still. */
 	int (*memory_look)(struct driver *d, const char *uuid, struct driver_memory *out, struct error *e);
 	/* The guest may be held for so long, in ms, for the last of it: at first for some 100. */
 	int (*memory_patience)(struct driver *d, const char *uuid, unsigned ms, struct error *e);

@@ -15,7 +15,7 @@
 /* What the memory's way out of QEMU is set to while ours is not on it; 0: unknown (libvirt_memory.c). */
 struct libvirt_migration {
 	uint64_t bandwidth, downtime; /* bytes a second; ms */
-	bool paused;                  /* the guest, by whoever asks for its memory */
+	bool still;                   /* the guest is suspended by whoever asks for its memory */
 };
 
 struct libvirt {
@@ -165,7 +165,8 @@ int libvirt_monitor(struct libvirt *l, virDomainPtr dom, json_t *command, const 
 /* What QEMU calls the state of its guest; free(); NULL with an error. */
 char *libvirt_status(struct libvirt *l, virDomainPtr dom, struct error *e);
 int libvirt_memory_still(struct driver *d, const char *uuid, bool *out, struct error *e);
-int libvirt_memory_begin(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e);
+int libvirt_memory_begin(struct driver *d, const char *uuid, int fd, bool still, struct driver_head *head,
+	struct error *e);
 int libvirt_memory_look(struct driver *d, const char *uuid, struct driver_memory *out, struct error *e);
 int libvirt_memory_patience(struct driver *d, const char *uuid, unsigned ms, struct error *e);
 int libvirt_memory_finish(struct driver *d, const char *uuid, struct error *e);

@@ -99,17 +99,20 @@ static int read_state(struct libvirt *l, virDomainPtr dom, int *state, int *reas
 	return virDomainGetState(dom, state, reason, 0) ? libvirt_fail(l, e) : 0;
 }
 
-/* One that somebody suspended, or that suspended itself, is not ours to let go on; here its disks are open yet. */
-static int refuse_suspended(struct libvirt *l, virDomainPtr dom, struct error *e)
+/* One that somebody suspended, or that suspended itself, is not ours to let go on; here its disks are open yet. What one that was to stand
+ * still has changed since is not in what was written: QEMU itself stops it again before the end, which is another kind of pause. */
+static int refuse_other_state(struct libvirt *l, virDomainPtr dom, enum stage stage, struct error *e)
 {
 	int state, reason;
-	if (l->before.paused)
+	bool still = l->before.still;
+	if (stage != STAGE_HELD && !(still && stage == STAGE_UNDER_WAY))
 		return 0;
 	if (read_state(l, dom, &state, &reason, e))
 		return -1;
-	if (state != VIR_DOMAIN_PMSUSPENDED && (state != VIR_DOMAIN_PAUSED || reason != VIR_DOMAIN_PAUSED_USER))
+	bool by_user = state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_USER;
+	if (still ? by_user : !by_user && state != VIR_DOMAIN_PMSUSPENDED)
 		return 0;
-	return err_set(e, ERR_CHANGED, "the guest was suspended meanwhile");
+	return err_set(e, ERR_CHANGED, "the guest was %s meanwhile", still ? "resumed" : "suspended");
 }
 
 int libvirt_memory_look(struct driver *d, const char *uuid, struct driver_memory *out, struct error *e)
@@ -124,7 +127,7 @@ int libvirt_memory_look(struct driver *d, const char *uuid, struct driver_memory
 	const json_t *ram = json_object_get(info, "ram");
 	if (stage == STAGE_FAILED || stage == STAGE_NONE)
 		return err_set(e, ERR_IO, "QEMU has not written the memory%s%s", why ? ": " : "", why ? why : "");
-	if (stage == STAGE_HELD && refuse_suspended(l, dom, e))
+	if (refuse_other_state(l, dom, stage, e))
 		return -1;
 	*out = (struct driver_memory){
 		.state = stage == STAGE_HELD      ? DRIVER_MEMORY_HELD
@@ -143,7 +146,9 @@ int libvirt_memory_look(struct driver *d, const char *uuid, struct driver_memory
  * changed so far it forgets to tell the emulation, which goes on to change those pages without a word. KVM tells by itself. */
 int libvirt_memory_still(struct driver *d, const char *uuid, bool *out, struct error *e)
 {
-	enum { FIRST_RIGHT = 9 };
+	enum { FIRST_RIGHT = 9, FIRST_WITH_FILES = 8002000 };
+	if (LIBVIR_VERSION_NUMBER < FIRST_WITH_FILES)
+		return err_set(e, ERR_UNSUPPORTED, "the memory of a guest that runs needs libvirt 8.2 or newer");
 	struct libvirt *l = libvirt_of(d);
 	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
 	AUTO_JSON json_t *kvm = NULL;
@@ -154,15 +159,6 @@ int libvirt_memory_still(struct driver *d, const char *uuid, bool *out, struct e
 	if (json_unpack(version, "{s:{s:I}}", "qemu", "major", &major))
 		return err_set(e, ERR_IO, "QEMU's answer to query-version is not understood");
 	*out = !json_is_true(json_object_get(kvm, "enabled")) && major < FIRST_RIGHT;
-	return 0;
-}
-
-static int read_paused(struct libvirt *l, virDomainPtr dom, bool *out, struct error *e)
-{
-	int state, reason;
-	if (read_state(l, dom, &state, &reason, e))
-		return -1;
-	*out = state == VIR_DOMAIN_PAUSED;
 	return 0;
 }
 
@@ -198,14 +194,15 @@ static int migrate(struct libvirt *l, virDomainPtr dom, int fd, struct error *e)
 	return -1;
 }
 
-int libvirt_memory_begin(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e)
+int libvirt_memory_begin(struct driver *d, const char *uuid, int fd, bool still, struct driver_head *head,
+	struct error *e)
 {
 	struct libvirt *l = libvirt_of(d);
 	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
 	struct error unimportant;
-	if (!dom || refuse_busy(l, dom, e) || libvirt_new_head(l, dom, head, e) || read_limits(l, dom, &l->before, e) ||
-		read_paused(l, dom, &l->before.paused, e))
+	if (!dom || refuse_busy(l, dom, e) || libvirt_new_head(l, dom, head, e) || read_limits(l, dom, &l->before, e))
 		return -1;
+	l->before.still = still;
 	if (!set_pausing(l, dom, true, e) && !set_limits(l, dom, NO_LIMIT, FIRST_LIMIT_MS, e) &&
 		!migrate(l, dom, fd, e))
 		return 0;

@@ -36,9 +36,7 @@ static int send_file(virDomainPtr dom, const char *text, int fd, char **answer)
 static char *send(struct libvirt *l, virDomainPtr dom, const char *text, int fd, struct error *e)
 {
 	char *answer = NULL;
-	if (fd >= 0 && LIBVIR_VERSION_NUMBER < 8002000)
-		err_fill(e, ERR_UNSUPPORTED, "the memory of a guest that runs needs libvirt 8.2 or newer");
-	else if (fd < 0 ? virDomainQemuMonitorCommand(dom, text, &answer, 0) : send_file(dom, text, fd, &answer))
+	if (fd < 0 ? virDomainQemuMonitorCommand(dom, text, &answer, 0) : send_file(dom, text, fd, &answer))
 		libvirt_fail(l, e);
 	return answer;
 }

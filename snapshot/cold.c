@@ -209,7 +209,7 @@ int take_cold_overlay(struct take *t, struct error *e)
 }
 
 /* A guest that was saved does not know for how long. It is not worth a failure. */
-static void set_clock(const struct take *t)
+void take_set_clock(const struct take *t)
 {
 	struct vm *vm = t->vm;
 	struct error e;
@@ -227,6 +227,6 @@ int take_cold_start(struct take *t, struct error *e)
 		trace_undo_kind(vm, TRACE_DEVICE, e))
 		return -1;
 	take_pause_ends(t);
-	set_clock(t);
+	take_set_clock(t);
 	return 0;
 }

@@ -71,7 +71,7 @@ static int begin(struct live *l, struct error *e)
 	if (trace_put(t->vm, &(struct trace){.kind = TRACE_MEMORY}, &id, e))
 		return -1;
 	vm_step(t->vm, "memory", NULL);
-	if (!memory_stream_begin(&l->stream, t->vm->driver, t->domain.uuid, t->memory_part.path, e))
+	if (!memory_stream_begin(&l->stream, t->vm->driver, t->domain.uuid, t->memory_still, t->memory_part.path, e))
 		return 0;
 	if (e->code == ERR_BUSY && journal_drop(t->vm->journal, id, &later))
 		vm_note(t->vm, "%s", later.msg);
@@ -109,10 +109,17 @@ static int at_the_instant(struct live *l, int (*deed)(struct take *t, struct err
 	return trace_undo_kind(vm, TRACE_MEMORY, e);
 }
 
+/* Who was paused, or is migrated, by somebody else since we looked is not ours to let go on. */
 static int pause_first(struct take *t, struct error *e)
 {
 	struct vm *vm = t->vm;
 
+	if (vm_look(vm, e))
+		return -1;
+	if (vm->domain.state != DRIVER_RUNNING)
+		return err_set(e, ERR_CHANGED, "domain '%s' was stopped meanwhile", vm->domain.name);
+	if (vm->domain.job)
+		return err_set(e, ERR_BUSY, "domain '%s' is being migrated or saved already", vm->domain.name);
 	take_pause_begins(t);
 	if (trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, NULL, e))
 		return -1;
@@ -132,6 +139,8 @@ static int run(struct live *l, int (*deed)(struct take *t, struct error *e), str
 		trace_undo_kind(t->vm, TRACE_FROZEN, e))
 		return -1;
 	take_pause_ends(t);
+	if (t->memory_still)
+		take_set_clock(t);
 	return memory_stream_wait(l->stream, t->vm, e);
 }
 

@@ -79,10 +79,10 @@ static int make_pipe(int fds[2], struct error *e)
 }
 
 /* The hypervisor has the other end of the pipe from then on. */
-static int fill_head(struct memory_stream *s, struct driver *d, const char *uuid, int fd, struct error *e)
+static int fill_head(struct memory_stream *s, struct driver *d, const char *uuid, bool still, int fd, struct error *e)
 {
 	struct driver_head head = {0};
-	int failed = d->ops->memory_begin(d, uuid, fd, &head, e) ||
+	int failed = d->ops->memory_begin(d, uuid, fd, still, &head, e) ||
 		     (head.len && io_write(s->file, head.bytes, head.len, 0, e));
 
 	s->at = head.len;
@@ -90,14 +90,14 @@ static int fill_head(struct memory_stream *s, struct driver *d, const char *uuid
 	return failed ? -1 : 0;
 }
 
-static int start(struct memory_stream *s, struct driver *d, const char *uuid, struct error *e)
+static int start(struct memory_stream *s, struct driver *d, const char *uuid, bool still, struct error *e)
 {
 	int fds[2];
 
 	if (make_pipe(fds, e))
 		return -1;
 	s->fd = fds[0];
-	int failed = fill_head(s, d, uuid, fds[1], e);
+	int failed = fill_head(s, d, uuid, still, fds[1], e);
 
 	close(fds[1]);
 	if (failed)
@@ -107,7 +107,7 @@ static int start(struct memory_stream *s, struct driver *d, const char *uuid, st
 	return failed;
 }
 
-int memory_stream_begin(struct memory_stream **out, struct driver *d, const char *uuid, const char *path,
+int memory_stream_begin(struct memory_stream **out, struct driver *d, const char *uuid, bool still, const char *path,
 	struct error *e)
 {
 	AUTO_FREE struct memory_stream *s = mem_calloc(1, sizeof *s, "a buffer for the guest's memory", e);
@@ -115,7 +115,7 @@ int memory_stream_begin(struct memory_stream **out, struct driver *d, const char
 	*out = NULL;
 	if (!s || io_file_open(&s->file, path, IO_OPEN_WRITE, e))
 		return -1;
-	if (pool_new(&s->thread, 1, 1, pump, e) || start(s, d, uuid, e)) {
+	if (pool_new(&s->thread, 1, 1, pump, e) || start(s, d, uuid, still, e)) {
 		pool_free(s->thread);
 		io_close(s->file);
 		return -1;

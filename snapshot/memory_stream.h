@@ -8,8 +8,8 @@
 #include "snapshot/internal.h"
 
 struct memory_stream;
-/* The hypervisor begins (memory_begin of driver.h); what it writes goes to `path`, a file that is there, by a thread of its own. */
-int memory_stream_begin(struct memory_stream **out, struct driver *d, const char *uuid, const char *path,
+/* The hypervisor begins (memory_begin of driver.h, `still` as there); what it writes goes to `path`, a file that is there, by a thread of its own. */
+int memory_stream_begin(struct memory_stream **out, struct driver *d, const char *uuid, bool still, const char *path,
 	struct error *e);
 /* Why it cannot be written any further; 0: it can, as far as is known. */
 int memory_stream_error(const struct memory_stream *s, struct error *e);

@@ -43,7 +43,8 @@ int scripted_define_record(struct driver *d, const char *uuid, const char *name,
 	const char *const *targets, unsigned count, struct error *e);
 /* tests/unit/scripted_memory.c */
 int scripted_memory_still(struct driver *d, const char *uuid, bool *out, struct error *e);
-int scripted_memory_begin(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e);
+int scripted_memory_begin(struct driver *d, const char *uuid, int fd, bool still, struct driver_head *head,
+	struct error *e);
 int scripted_memory_look(struct driver *d, const char *uuid, struct driver_memory *out, struct error *e);
 int scripted_memory_patience(struct driver *d, const char *uuid, unsigned ms, struct error *e);
 int scripted_memory_finish(struct driver *d, const char *uuid, struct error *e);

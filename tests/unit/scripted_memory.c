@@ -54,7 +54,8 @@ int scripted_memory_still(struct driver *d, const char *uuid, bool *out, struct 
 	return scripted_end(S, e);
 }
 
-int scripted_memory_begin(struct driver *d, const char *uuid, int fd, struct driver_head *head, struct error *e)
+int scripted_memory_begin(struct driver *d, const char *uuid, int fd, bool still, struct driver_head *head,
+	struct error *e)
 {
 	struct world *w = S->w;
 	char line[WORLD_PATH];
@@ -65,7 +66,7 @@ int scripted_memory_begin(struct driver *d, const char *uuid, int fd, struct dri
 		return refused(S, ERR_IO, "the machine is off", e);
 	if (w->memory != MEMORY_STAYS)
 		return refused(S, ERR_BUSY, "it goes elsewhere", e);
-	ck_assert_msg(!w->memory_still || w->state == DRIVER_PAUSED, "memory that is changed while it is written");
+	ck_assert_msg(!w->memory_still || (still && w->state == DRIVER_PAUSED), "memory that is changed meanwhile");
 	signal(SIGPIPE, SIG_IGN);
 	S->memory = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	ck_assert_int_ge(S->memory, 0);
@@ -103,8 +104,8 @@ int scripted_memory_look(struct driver *d, const char *uuid, struct driver_memor
 		w->memory_polls--;
 	else if (w->memory == MEMORY_RUNS && w->memory_patience < w->memory_ms)
 		w->memory_rounds++;
-	else if (w->memory == MEMORY_RUNS && w->state != DRIVER_RUNNING && !w->memory_still)
-		return refused(S, ERR_CHANGED, "somebody has paused it", e);
+	else if (w->memory == MEMORY_RUNS && (w->state == DRIVER_RUNNING) == w->memory_still)
+		return refused(S, ERR_CHANGED, "somebody has paused it, or let it go on", e);
 	else if (w->memory == MEMORY_RUNS)
 		hold(w);
 	*out = (struct driver_memory){.state = states[w->memory], .done = 1, .left = 1, .rounds = w->memory_rounds};

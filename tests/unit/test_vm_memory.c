@@ -133,6 +133,11 @@ START_TEST(test_longer)
 }
 END_TEST
 
+static const struct vm_case paused_for_it = {.name = "paused for it",
+	.before = BEFORE_RUNNING,
+	.memory = MEMORY_PAUSED,
+	.keep = true};
+
 static void is_migrated(struct world *m)
 {
 	if (strcmp(m->last_op, "memory_begin") != 0)
@@ -143,16 +148,16 @@ static void is_migrated(struct world *m)
 }
 
 /* Until it happens at a step where the snapshot is refused for it, as `e` says; what waits for recovery then. */
-static unsigned refused_by(void (*hook)(struct world *m))
+static unsigned refused_by(const struct vm_case *c, void (*hook)(struct world *m))
 {
 	unsigned left, refused_at = 0;
 
 	for (unsigned k = 1; !refused_at; k++) {
-		vm_case_set(w, &beside);
+		vm_case_set(w, c);
 		w->at = k;
 		w->event = EVENT_HOOK;
 		w->hook = hook;
-		if (vm_case_run(w, &beside, &left, &e))
+		if (vm_case_run(w, c, &left, &e))
 			refused_at = k;
 		ck_assert_uint_ge(w->steps, k);
 	}
@@ -174,7 +179,7 @@ static void another_top(struct world *m)
 /* The snapshot would be in another file than the journal says. */
 START_TEST(test_other_disk)
 {
-	unsigned left = refused_by(another_top);
+	unsigned left = refused_by(&beside, another_top);
 
 	ck_assert_msg(e.code == ERR_CHANGED && strstr(e.msg, "vdb was changed"), "%s", e.msg);
 	ck_assert(!left && w->state == DRIVER_RUNNING && w->memory == MEMORY_STAYS);
@@ -185,9 +190,47 @@ END_TEST
 /* What somebody else does with it is not ended. */
 START_TEST(test_goes_elsewhere)
 {
-	refused_by(is_migrated);
+	refused_by(&beside, is_migrated);
 	ck_assert_msg(e.code == ERR_BUSY, "%s", e.msg);
 	ck_assert_int_eq(w->memory, MEMORY_HELD);
+}
+END_TEST
+
+static void is_suspended(struct world *m)
+{
+	if (strcmp(m->last_op, "memory_still") != 0)
+		return;
+	m->state = DRIVER_PAUSED;
+	m->paused_by_user = true;
+}
+
+/* It stays so, and nothing is taken of it. */
+START_TEST(test_suspended_before)
+{
+	unsigned left = refused_by(_i ? &paused_for_it : &beside, is_suspended);
+
+	ck_assert_int_eq(e.code, ERR_CHANGED);
+	ck_assert(!left && w->state == DRIVER_PAUSED && w->paused_by_user && w->memory == MEMORY_STAYS);
+	ck_assert(!world_has_snapshot("vda.qcow2", "s"));
+}
+END_TEST
+
+static void is_resumed(struct world *m)
+{
+	if (strcmp(m->last_op, "memory_look") != 0 || m->memory != MEMORY_RUNS)
+		return;
+	m->state = DRIVER_RUNNING;
+	m->paused_by_user = false;
+}
+
+/* What it has changed since is not in its memory's file. */
+START_TEST(test_resumed_meanwhile)
+{
+	unsigned left = refused_by(&paused_for_it, is_resumed);
+
+	ck_assert_int_eq(e.code, ERR_CHANGED);
+	ck_assert(!left && w->state == DRIVER_RUNNING && w->memory == MEMORY_STAYS);
+	ck_assert(!world_has_snapshot("vda.qcow2", "s"));
 }
 END_TEST
 
@@ -352,6 +395,8 @@ Suite *suite_vm_memory(void)
 	tcase_add_test(t, test_longer);
 	tcase_add_test(t, test_other_disk);
 	tcase_add_test(t, test_goes_elsewhere);
+	tcase_add_loop_test(t, test_suspended_before, 0, 2);
+	tcase_add_test(t, test_resumed_meanwhile);
 	tcase_add_loop_test(t, test_not_what_it_was, 0, 2);
 	tcase_add_test(t, test_gone);
 	tcase_add_loop_test(t, test_does_not_go_on, 0, 2);

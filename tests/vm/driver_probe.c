@@ -225,17 +225,19 @@ static int memory_still(struct driver *d, const char *uuid, struct error *e)
 	return 0;
 }
 
-static int memory_begin(struct driver *d, const char *uuid, const char *path, struct error *e)
+static int memory_begin(struct driver *d, const char *uuid, const char *path, bool still, struct error *e)
 {
 	struct driver_head head = {0};
 	int fds[2];
 	if (pipe2(fds, O_CLOEXEC))
 		return err_set(e, ERR_IO, "pipe");
-	int rc = d->ops->memory_begin(d, uuid, fds[1], &head, e);
+	int rc = d->ops->memory_begin(d, uuid, fds[1], still, &head, e);
 	close(fds[1]);
-	if (!rc && strcmp(path, "cut") != 0)
+	bool unread = !rc && !strcmp(path, "unread"); /* until this process ends */
+	if (!rc && !unread && strcmp(path, "cut") != 0)
 		rc = copy_pipe(fds[0], path, &head, e);
-	close(fds[0]);
+	if (!unread)
+		close(fds[0]);
 	free(head.bytes);
 	return rc;
 }
@@ -268,7 +270,7 @@ static int guest_step(struct driver *d, const char *step, const char *uuid, stru
 	if (!strcmp(step, "memory_still"))
 		return memory_still(d, uuid, e);
 	if (!strcmp(step, "memory_begin"))
-		return memory_begin(d, uuid, arg(a, 0), e);
+		return memory_begin(d, uuid, arg(a, 0), !strcmp(arg(a, 1), "still"), e);
 	if (!strcmp(step, "memory_held"))
 		return memory_wait(d, uuid, DRIVER_MEMORY_HELD, e);
 	if (!strcmp(step, "memory_finish"))

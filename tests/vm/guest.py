@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import xml.sax.saxutils
 
 from rig import PARTS, TOP, RigError, end_process, read, run, wait_until
@@ -57,9 +58,9 @@ CHANNEL = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent
 
 
 def newer_emulator():
-    """The path of the QEMU of Debian's backports; None where it cannot be had."""
-    said = run(os.path.join(TOP, "scripts/peer"), "--emulator").split()
-    return said[1] if said[0::2] == ["10.0"] else None
+    """The path of the QEMU of Debian's backports, which knows what a guest changes while its memory is written; None where it cannot be had."""
+    said = subprocess.run([os.path.join(TOP, "scripts/peer"), "--emulator"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout.split()
+    return said[1] if said and float(said[0]) >= 9 else None
 
 
 class Disk:

@@ -10,7 +10,7 @@ import ram
 import records
 from guest import Guest, newer_emulator
 from report import Report, rig_for_test
-from rig import read, run, wait_until
+from rig import RigError, read, run, wait_until
 
 PROBE = os.path.join(os.environ.get("BUILD", "build"), "driver-probe")
 USAGE, IO, NOT_FOUND, UNSUPPORTED, BUSY, CHANGED = 11, 12, 13, 15, 18, 19
@@ -151,7 +151,7 @@ def memory(rig, guest, probe):
         guest.wait_records(3)
     with report.test("a guest goes on from a file with its memory, and the file stays"):
         in_two(probe.do("memory_still").strip(), "still")
-        probe.do("suspend", f"memory_begin {file}", "memory_held", "internal_create memory vda", "memory_finish")
+        probe.do("suspend", f"memory_begin {file} still", "memory_held", "internal_create memory vda", "memory_finish")
         told, start = guest.last(), os.path.getsize(guest.beats)
         in_two(guest.state(), "paused")
         in_two(snapshots(guest.disks[0].path), ["memory"])
@@ -203,7 +203,11 @@ def whole_memory(rig):
         in_two(probe.do("memory_still").strip(), "runs")
         for _ in range(6):
             process, said = pausing_probe(rig, guest, f"memory_begin {file}", "memory_held", "pause", "memory_finish", "memory_end")
-            ram.dump(guest, dumped)
+            try:
+                ram.dump(guest, dumped)
+            except RigError:
+                process.kill()
+                raise
             out, _ = process.communicate("\n")
             assert process.returncode == 0, said + out
             changed += "some left" in said
@@ -232,6 +236,19 @@ def memory_on_its_way(rig, guest, probe):
                 in_two(guest.state(), "paused")
             probe.do("memory_end")
             settled(guest, probe)
+    with report.test("memory on its way of a guest that stands still: killed at each stage, it stands still until it is told to go on"):
+        for steps in ([], ["memory_held"], ["memory_held", "memory_finish"]):
+            process, _ = pausing_probe(rig, guest, "suspend", f"memory_begin {file} still", *steps, "pause")
+            process.kill()
+            process.communicate()
+            probe.do("memory_end")
+            in_two(guest.state(), "paused")
+            guest.virsh("resume", guest.name)
+            settled(guest, probe)
+    with report.test("memory on its way of a guest that was to stand still, and was resumed: what it changed since is missed, so it is refused"):
+        assert "was resumed meanwhile" in probe.do("suspend", "memory_begin unread still", "resume", "memory_held", want=CHANGED)
+        probe.do("memory_end")
+        settled(guest, probe)
     with report.test("memory on its way: nobody reads it: the guest goes on"):
         assert "has not written" in probe.do("memory_begin cut", "memory_held", want=IO)
         in_two(guest.state(), "running")
