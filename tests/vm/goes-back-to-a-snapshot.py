@@ -35,7 +35,7 @@ class Trial:
     def snapshot(self, name):
         self.at[name] = self.guest.last()
         self.qsnap("snapshot", self.guest.name, name, "--mode", "instant", "--via", "internal", "--keep")
-        self.latest = self.guest.last()
+        self.latest = self.guest.last() + 1  # that one may be on its way to the disks
 
     def tree(self, current, parents):
         """What the catalog says: where the disks are, and each snapshot's parent."""
