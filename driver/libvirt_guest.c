@@ -86,10 +86,9 @@ int libvirt_start(struct driver *d, const char *uuid, bool paused, struct error 
 		return libvirt_fail(l, e);
 	if (paused)
 		return 0;
-	int state = 0, reason = 0;
-	libvirt_tell(l, "virDomainGetState");
-	if (virDomainGetState(dom, &state, &reason, 0))
-		return libvirt_fail(l, e);
+	int state, reason;
+	if (libvirt_state(l, dom, &state, &reason, e))
+		return -1;
 	return state == VIR_DOMAIN_PAUSED && libvirt_paused_by_user(reason) ? resume(l, dom, e) : 0;
 }
 

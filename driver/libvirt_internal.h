@@ -12,10 +12,11 @@
 #include "base/json_read.h"
 #include "driver/driver.h"
 
+#define LIBVIRT_SENDS_FILES (LIBVIR_VERSION_NUMBER >= 8002000) /* to QEMU's monitor */
+
 /* What the memory's way out of QEMU is set to while ours is not on it; 0: unknown (libvirt_memory.c). */
 struct libvirt_migration {
 	uint64_t bandwidth, downtime; /* bytes a second; ms */
-	bool still;                   /* the guest is suspended by whoever asks for its memory */
 };
 
 struct libvirt {
@@ -23,6 +24,7 @@ struct libvirt {
 	virConnectPtr conn;   /* NULL when it broke and no new one could be made yet */
 	char *uri;            /* NULL: libvirt's choice */
 	struct libvirt_migration before;
+	bool memory_still; /* of libvirt_memory_begin */
 };
 
 static inline struct libvirt *libvirt_of(struct driver *d)
@@ -150,6 +152,7 @@ int libvirt_thaw(struct driver *d, const char *uuid, unsigned seconds, struct er
 int libvirt_set_time(struct driver *d, const char *uuid, struct error *e);
 /* Whether this reason of a pause, while no job runs, is somebody's wish and not an error. */
 bool libvirt_paused_by_user(int reason);
+int libvirt_state(struct libvirt *l, virDomainPtr dom, int *state, int *reason, struct error *e);
 
 /* Whether QEMU's name for a device, an id or a path, is that of this alias. */
 bool libvirt_qdev_is(const char *qdev, const char *alias);

@@ -13,6 +13,13 @@ bool libvirt_paused_by_user(int reason)
 	       reason == VIR_DOMAIN_PAUSED_MIGRATION || reason == VIR_DOMAIN_PAUSED_FROM_SNAPSHOT;
 }
 
+int libvirt_state(struct libvirt *l, virDomainPtr dom, int *state, int *reason, struct error *e)
+{
+	*state = *reason = 0;
+	libvirt_tell(l, "virDomainGetState");
+	return virDomainGetState(dom, state, reason, 0) ? libvirt_fail(l, e) : 0;
+}
+
 static enum driver_state state_of(int state, int reason)
 {
 	switch (state) {
@@ -33,10 +40,9 @@ static enum driver_state state_of(int state, int reason)
 
 static int look_state(struct libvirt *l, virDomainPtr dom, struct driver_domain *out, struct error *e)
 {
-	int state = 0, reason = 0;
-	libvirt_tell(l, "virDomainGetState");
-	if (virDomainGetState(dom, &state, &reason, 0))
-		return libvirt_fail(l, e);
+	int state, reason;
+	if (libvirt_state(l, dom, &state, &reason, e))
+		return -1;
 	out->state = state_of(state, reason);
 	out->ended_well = state == VIR_DOMAIN_SHUTOFF && reason == VIR_DOMAIN_SHUTOFF_SHUTDOWN;
 	out->paused_by_user = out->state == DRIVER_PAUSED && libvirt_paused_by_user(reason);

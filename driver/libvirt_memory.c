@@ -93,21 +93,15 @@ static bool under_way(enum stage stage)
 	return stage == STAGE_UNDER_WAY || stage == STAGE_HELD;
 }
 
-static int read_state(struct libvirt *l, virDomainPtr dom, int *state, int *reason, struct error *e)
-{
-	libvirt_tell(l, "virDomainGetState");
-	return virDomainGetState(dom, state, reason, 0) ? libvirt_fail(l, e) : 0;
-}
-
 /* One that somebody suspended, or that suspended itself, is not ours to let go on; here its disks are open yet. What one that was to stand
  * still has changed since is not in what was written: QEMU itself stops it again before the end, which is another kind of pause. */
 static int refuse_other_state(struct libvirt *l, virDomainPtr dom, enum stage stage, struct error *e)
 {
 	int state, reason;
-	bool still = l->before.still;
+	bool still = l->memory_still;
 	if (stage != STAGE_HELD && !(still && stage == STAGE_UNDER_WAY))
 		return 0;
-	if (read_state(l, dom, &state, &reason, e))
+	if (libvirt_state(l, dom, &state, &reason, e))
 		return -1;
 	bool by_user = state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_USER;
 	if (still ? by_user : !by_user && state != VIR_DOMAIN_PMSUSPENDED)
@@ -146,8 +140,8 @@ int libvirt_memory_look(struct driver *d, const char *uuid, struct driver_memory
  * changed so far it forgets to tell the emulation, which goes on to change those pages without a word. KVM tells by itself. */
 int libvirt_memory_still(struct driver *d, const char *uuid, bool *out, struct error *e)
 {
-	enum { FIRST_RIGHT = 9, FIRST_WITH_FILES = 8002000 };
-	if (LIBVIR_VERSION_NUMBER < FIRST_WITH_FILES)
+	enum { FIRST_RIGHT = 9 };
+	if (!LIBVIRT_SENDS_FILES)
 		return err_set(e, ERR_UNSUPPORTED, "the memory of a guest that runs needs libvirt 8.2 or newer");
 	struct libvirt *l = libvirt_of(d);
 	AUTO_DOMAIN virDomainPtr dom = libvirt_domain(l, uuid, e);
@@ -202,7 +196,7 @@ int libvirt_memory_begin(struct driver *d, const char *uuid, int fd, bool still,
 	struct error unimportant;
 	if (!dom || refuse_busy(l, dom, e) || libvirt_new_head(l, dom, head, e) || read_limits(l, dom, &l->before, e))
 		return -1;
-	l->before.still = still;
+	l->memory_still = still;
 	if (!set_pausing(l, dom, true, e) && !set_limits(l, dom, NO_LIMIT, FIRST_LIMIT_MS, e) &&
 		!migrate(l, dom, fd, e))
 		return 0;
@@ -258,7 +252,7 @@ static int go_on(struct libvirt *l, virDomainPtr dom, struct error *e)
 		int state, reason, runs = goes_on(l, dom, e);
 		if (runs < 0)
 			return -1;
-		if (read_state(l, dom, &state, &reason, e))
+		if (libvirt_state(l, dom, &state, &reason, e))
 			return -1;
 		if (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_USER)
 			return 0;

@@ -24,7 +24,7 @@ static int monitor_error(const json_t *error, struct error *e)
 
 static int send_file(virDomainPtr dom, const char *text, int fd, char **answer)
 {
-#if LIBVIR_VERSION_NUMBER >= 8002000
+#if LIBVIRT_SENDS_FILES
 	return virDomainQemuMonitorCommandWithFiles(dom, text, 1, &fd, NULL, NULL, answer, 0);
 #else
 	(void)dom, (void)text, (void)fd, (void)answer;

@@ -31,6 +31,16 @@ void take_pause_ends(struct take *t)
 	t->paused_at = t->held_at = 0;
 }
 
+int take_suspend(struct take *t, unsigned *id, struct error *e)
+{
+	struct vm *vm = t->vm;
+
+	if (trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, id, e))
+		return -1;
+	vm_step(vm, "suspend", NULL);
+	return vm->driver->ops->suspend(vm->driver, t->domain.uuid, e);
+}
+
 int take_deadline(const struct take *t, struct error *e)
 {
 	if (!t->held_at || take_now_ns() - t->held_at <= t->opts->max_pause * 1000000000ull)

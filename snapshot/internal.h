@@ -335,6 +335,8 @@ uint64_t take_now_ns(void); /* CLOCK_MONOTONIC */
 /* When the guest was to stand still, and how long it did. */
 void take_pause_begins(struct take *t);
 void take_pause_ends(struct take *t);
+/* A guest that runs stands still until TRACE_PAUSED, *id (NULL: not wanted), is undone. */
+int take_suspend(struct take *t, unsigned *id, struct error *e);
 /* Of a guest that was away for longer (snapshot/cold.c). */
 void take_set_clock(const struct take *t);
 /* ERR_LIMIT when it stands still, or its file systems do, for longer than it may. */

@@ -148,10 +148,7 @@ static int end_at_once(struct take *t, struct error *e)
 	if (vm_look(vm, e))
 		return -1;
 	if (vm->domain.state == DRIVER_RUNNING) {
-		if (trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, &id, e))
-			return -1;
-		vm_step(vm, "suspend", NULL);
-		if (vm->driver->ops->suspend(vm->driver, t->domain.uuid, e))
+		if (take_suspend(t, &id, e))
 			return -1;
 	} else if (vm->domain.state != DRIVER_PAUSED) {
 		return err_set(e, ERR_CHANGED, "domain '%s' was stopped meanwhile", vm->domain.name);

@@ -121,10 +121,7 @@ static int pause_first(struct take *t, struct error *e)
 	if (vm->domain.job)
 		return err_set(e, ERR_BUSY, "domain '%s' is being migrated or saved already", vm->domain.name);
 	take_pause_begins(t);
-	if (trace_put(vm, &(struct trace){.kind = TRACE_PAUSED}, NULL, e))
-		return -1;
-	vm_step(vm, "suspend", NULL);
-	return vm->driver->ops->suspend(vm->driver, t->domain.uuid, e);
+	return take_suspend(t, NULL, e);
 }
 
 static int run(struct live *l, int (*deed)(struct take *t, struct error *e), struct error *e)

@@ -21,8 +21,9 @@ import xml.sax.saxutils
 from rig import PARTS, TOP, RigError, end_process, read, run, wait_until
 
 NOISE_AT = 144 << 20  # the file system has its journal before
+INSTALLED = "/usr/bin/qemu-system-x86_64"
 DEFAULTS = {"disks": "qcow2,qcow2", "images": "", "place": "", "noise": "", "size": "", "cache": "none", "discard": "", "iothread": "",
-            "emulator": "/usr/bin/qemu-system-x86_64", "vcpus": "1", "memory": "128", "agent": "yes", "writer": "on", "rate": "60", "mount": "yes", "trim": "", "dirty": ""}
+            "emulator": INSTALLED, "vcpus": "1", "memory": "128", "agent": "yes", "writer": "on", "rate": "60", "mount": "yes", "trim": "", "dirty": ""}
 
 DOMAIN = """<domain type='qemu'>
   <name>{name}</name>

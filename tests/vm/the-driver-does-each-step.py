@@ -10,7 +10,7 @@ import ram
 import records
 from guest import Guest, newer_emulator
 from report import Report, rig_for_test
-from rig import RigError, read, run, wait_until
+from rig import RigError, read, run
 
 PROBE = os.path.join(os.environ.get("BUILD", "build"), "driver-probe")
 USAGE, IO, NOT_FOUND, UNSUPPORTED, BUSY, CHANGED = 11, 12, 13, 15, 18, 19
@@ -23,11 +23,23 @@ class Probe:
 
     def do(self, *steps, want=0, inside=False):
         """Steps as texts, "suspend" or "overlay vda=/path"; the domain is put in. `inside`: by one that sees libvirtd's files."""
+        return run(*(self.rig.inside() if inside else ()), *self._command(steps), want=want)
+
+    def _command(self, steps):
         words = []
         for step in steps:
             verb, *rest = step.split(" ")
-            words += ["--", verb, self.name, *rest]
-        return run(*(self.rig.inside() if inside else ()), PROBE, self.rig.uri, *words[1:], want=want)
+            words += ["--", verb, *([] if verb == "pause" else [self.name]), *rest]
+        return [PROBE, self.rig.uri, *words[1:]]
+
+    def pausing(self, *steps):
+        """One that has done the steps before "pause", and does those behind it when it is told to; and what it has said."""
+        process = subprocess.Popen(self._command(steps), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        said = []
+        while not said or said[-1] not in ("paused\n", ""):
+            said.append(process.stdout.readline())
+        assert said[-1] == "paused\n", "".join(said)
+        return process, "".join(said)
 
     def look(self):
         return json.loads(self.do("look"))
@@ -177,19 +189,6 @@ def settled(guest, probe, limit=300):
     guest.wait_records(3)
 
 
-def pausing_probe(rig, guest, *steps):
-    """One that has done these steps, and does those behind the "pause" among them when it is told to; and what it has said."""
-    words = [PROBE, rig.uri]
-    for step in steps:
-        verb, *rest = step.split(" ")
-        words += [verb, *([guest.name] if verb != "pause" else []), *rest, "--"]
-    process = subprocess.Popen(words[:-1], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    said = []
-    while not said or said[-1] not in ("paused\n", ""):
-        said.append(process.stdout.readline())
-    return process, "".join(said)
-
-
 def whole_memory(rig):
     """What is in the file is what the guest has when it is held, and not what it had when that was written."""
     path, file, dumped = newer_emulator(), rig.path("memory"), rig.path("dump")
@@ -202,7 +201,7 @@ def whole_memory(rig):
     with report.test(name):
         in_two(probe.do("memory_still").strip(), "runs")
         for _ in range(6):
-            process, said = pausing_probe(rig, guest, f"memory_begin {file}", "memory_held", "pause", "memory_finish", "memory_end")
+            process, said = probe.pausing(f"memory_begin {file}", "memory_held", "pause", "memory_finish", "memory_end")
             try:
                 ram.dump(guest, dumped)
             except RigError:
@@ -229,7 +228,7 @@ def memory_on_its_way(rig, guest, probe):
             settled(guest, probe)
     with report.test("memory on its way: killed at each stage; the next one ends it"):
         for steps in ([], ["memory_held"], ["memory_held", "memory_finish"]):
-            process, _ = pausing_probe(rig, guest, f"memory_begin {file}", "memory_patience 5000", *steps, "pause")
+            process, _ = probe.pausing(f"memory_begin {file}", "memory_patience 5000", *steps, "pause")
             process.kill()
             process.communicate()
             if steps:
@@ -238,7 +237,7 @@ def memory_on_its_way(rig, guest, probe):
             settled(guest, probe)
     with report.test("memory on its way of a guest that stands still: killed at each stage, it stands still until it is told to go on"):
         for steps in ([], ["memory_held"], ["memory_held", "memory_finish"]):
-            process, _ = pausing_probe(rig, guest, "suspend", f"memory_begin {file} still", *steps, "pause")
+            process, _ = probe.pausing("suspend", f"memory_begin {file} still", *steps, "pause")
             process.kill()
             process.communicate()
             probe.do("memory_end")
@@ -374,9 +373,7 @@ def devices(guest, probe):
 
 def a_lost_connection(rig, guest, probe):
     with report.test("after libvirtd was killed, a step fails while it is away, and the next ones are done by the new one"):
-        words = [PROBE, rig.uri, "suspend", guest.name, "--", "pause", "--", "resume", guest.name]
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert process.stdout.readline() == "paused\n"
+        process, _ = probe.pausing("suspend", "pause", "resume")
         rig.kill_libvirtd()
         assert "no connection to libvirt" in run(PROBE, rig.uri, "resume", guest.name, want=IO)
         rig.start_libvirtd()
@@ -384,9 +381,7 @@ def a_lost_connection(rig, guest, probe):
         assert process.returncode == 0, out
         guest.wait_records(3)
     with report.test("a step that loses libvirtd says so"):
-        words = [PROBE, rig.uri, "look", guest.name, "--", "pause", "--", "suspend", guest.name]
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        wait_until("the probe pauses", lambda: process.stdout.readline() == "paused\n")
+        process, _ = probe.pausing("look", "pause", "suspend")
         rig.kill_libvirtd()
         out, _ = process.communicate("\n")
         assert process.returncode == IO and "no connection to libvirt" in out, out
